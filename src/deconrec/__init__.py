@@ -1,0 +1,75 @@
+"""Recommendation under hidden confounding.
+
+>>> import deconrec as dc
+>>> data, truth = dc.simulate.pairs(n_users=200, n_items=60, seed=0)
+>>> model = dc.MF(dim=4, epochs=2).fit(data)
+>>> model.predict((data.users.values[:2], data.items.values[:2])).shape
+(2,)
+
+Public names are imported when they are first used: `import deconrec` alone loads no torch, polars or scipy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {  # name: module
+    "Dataset": "data.dataset",
+    "Log": "data.dataset",
+    "Task": "data.dataset",
+    "Truth": "data.dataset",
+    "PairsSplit": "data.split",
+    "UsersSplit": "data.split",
+    "describe": "data.describe",
+    "load": "catalogue",
+    "Estimator": "base",
+    "Tags": "base",
+    "PairEstimator": "torch_estimator",
+    "RowEstimator": "torch_estimator",
+    "load_model": "saving",
+    "METHODS": "methods",
+    "make": "methods",
+    "MF": "methods.mf",
+    "IPS": "methods.ips",
+    "DRJL": "methods.dr_jl",
+    "ResIPS": "methods.res_ips",
+    "ResDR": "methods.res_dr",
+    "ConcatVAE": "methods.concat_vae",
+    "DeepDeconf": "methods.deep_deconf",
+    "LogisticMF": "propensity.logistic_mf",
+    "NaiveBayes": "propensity.naive_bayes",
+    "Popularity": "propensity.popularity",
+    "Known": "propensity.known",
+    "VAEExposure": "exposure.vae",
+    "compare": "experiments.compare",
+    "check_estimator": "checks",
+}
+
+_MODULES = ("checks", "data", "errors", "evaluation", "experiments", "methods", "propensity", "simulate")
+
+__all__ = sorted([*_PUBLIC, *_MODULES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        try:
+            value = getattr(import_module(f"deconrec.{_PUBLIC[name]}"), name)
+        except ModuleNotFoundError as error:
+            if error.name not in ("torch", "jinja2", "matplotlib"):
+                raise
+            from deconrec.errors import MissingExtra
+
+            extra = "torch" if error.name == "torch" else "report"
+            raise MissingExtra(error.name, extra, f"deconrec.{name}") from error
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return import_module(f"deconrec.{name}")
+    raise AttributeError(f"module 'deconrec' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

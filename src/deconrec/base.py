@@ -1,0 +1,541 @@
+"""What every method is: `Estimator`, its `Tags`, and the protocols of the models that methods are built from."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_matrix
+
+from deconrec.data.dataset import Dataset, Features, OutcomeScale, Task
+from deconrec.data.ids import Vocabulary, as_series
+from deconrec.data.split import ValidationPart, hold_out
+from deconrec.data.validate import read_table
+from deconrec.errors import DataError, MissingUnbiasedLog, NotFitted, ParameterError, UnknownItem, UnknownUser
+from deconrec.parameters import Parameterised
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deconrec.pairs import Pairs, Rows
+
+Unknown = Literal["error", "fallback"]
+SOURCES = ("model", "fold-in", "fallback")
+CELLS = 4_000_000  # scores held at once by `recommend` (16 MB in float32)
+SHRINK = 5.0  # NOTE rows of the overall mean that the fallback's item means are shrunk with
+HOLDOUT = 0.15  # NOTE share of the biased log that stops training where no validation data are given
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a method needs and can do, with its present parameters.
+
+    Attributes
+    ----------
+    needs_unbiased: `fit` refuses data without a randomised log.
+    uses_unbiased: the randomised log, where there is one, changes the result.
+    uses_features: user or item features, where there are some, change the result.
+    shape: protocol that the method is made for: "pairs", "rows" or "both".
+    outcome: "any" or "binary".
+    uses_rating: the method reads the rating behind a binarised outcome.
+    fold_in: whether users that were not seen in training can be scored from a history.
+    """
+
+    needs_unbiased: bool = False
+    uses_unbiased: bool = False
+    uses_features: bool = False
+    shape: Literal["pairs", "rows", "both"] = "pairs"
+    outcome: Literal["any", "binary"] = "any"
+    uses_rating: bool = False
+    fold_in: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """Sizes and rates of the data that networks are built for; what loading a model gives back.
+
+    Attributes
+    ----------
+    n_users, n_items, n_user_features, n_item_features: sizes.
+    item_rate: (n_items,) share of users exposed to each item, or None when rebuilding a saved model.
+    mean_outcome: mean outcome of the biased log, in [0, 1].
+    density: |O| / |D|.
+    """
+
+    n_users: int
+    n_items: int
+    n_user_features: int = 0
+    n_item_features: int = 0
+    item_rate: np.ndarray | None = None
+    mean_outcome: float = 0.5
+    density: float = 0.5
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_users, n_items)."""
+        return self.n_users, self.n_items
+
+    @classmethod
+    def of(cls, data: Dataset) -> Spec:
+        """The spec of a data set."""
+        sizes = [0 if f is None else f.values.shape[1] for f in (data.user_features, data.item_features)]
+        rate = np.bincount(data.biased.item, minlength=data.n_items) / max(data.n_users, 1)
+        return cls(*data.shape, *sizes, rate, float(data.outcome(data.biased).mean()), data.density)
+
+
+class Estimator(Parameterised, ABC):
+    """A method: hyper-parameters, `fit`, and answers in raw ids.
+
+    Learned state ends in `_`. A subclass is a dataclass of parameters and implements the hooks below; it is final.
+    """
+
+    paper: ClassVar[str] = ""  # key in `references.PAPERS`
+    title: ClassVar[str] = ""
+
+    users_: Vocabulary
+    items_: Vocabulary
+    task_: Task
+    scale_: OutcomeScale
+    spec_: Spec
+
+    # ------------------------------------------------------------------ hooks
+    @property
+    @abstractmethod
+    def tags(self) -> Tags:
+        """What the method needs with its present parameters."""
+
+    @abstractmethod
+    def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
+        """Learn from `data`; stop on `validation`."""
+
+    @abstractmethod
+    def _pairs(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """(n,) expected outcome in [0, 1] of coded pairs of training users."""
+
+    @abstractmethod
+    def _block(self, users: np.ndarray) -> np.ndarray:
+        """(B, n_items) expected outcome in [0, 1] of training users."""
+
+    @abstractmethod
+    def _fold_in(self, history: Dataset) -> np.ndarray:
+        """(n, n_items) expected outcome in [0, 1] of new users, from the biased log of `history`."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, np.ndarray]:
+        """Learned arrays by name, for `save`."""
+
+    @abstractmethod
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `_state`; `spec_` is set."""
+
+    def _covered(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        """((n_users,), (n_items,)) bool: users and items that the model learned anything about."""
+        users, items = np.zeros(data.n_users, bool), np.zeros(data.n_items, bool)
+        for log in (data.biased, data.unbiased):
+            if log is not None:
+                users[log.user], items[log.item] = True, True
+        return users, items
+
+    def _item_vectors(self) -> np.ndarray | None:
+        """(n_items, d) for `similar_items`, or None."""
+        return None
+
+    # ------------------------------------------------------------------ fitting
+    def fit(
+        self, data: Dataset, *, validation: ValidationPart | Dataset | None = None, progress: bool = False
+    ) -> Self:
+        """Learn from a data set; its fixed test log is put aside unseen.
+
+        Parameters
+        ----------
+        data: a `Dataset` (never a simulator's truth).
+        validation: what training stops on; None = a hold-out of 15 % of the biased log, drawn by `seed`.
+        progress: show a progress bar on a terminal.
+
+        Raises
+        ------
+        ParameterError: a parameter out of range.  MissingUnbiasedLog: the method needs one.
+        DataError: data that the method cannot use.  TrainingError: training diverged.
+        """
+        if not isinstance(data, Dataset):
+            raise DataError(f"fit of {type(self).__name__} needs a deconrec.Dataset; got {type(data).__name__}.")
+        self.check_params()
+        tags = self.tags
+        if tags.needs_unbiased and (data.unbiased is None or not len(data.unbiased)):
+            raise MissingUnbiasedLog(type(self).__name__)
+        if tags.outcome == "binary" and not data.outcome_scale.binary:
+            raise DataError(
+                f"{type(self).__name__} needs a binary outcome; the ratings run from {data.outcome_scale.low:g} to "
+                f"{data.outcome_scale.high:g}. Set binarize (the rating from which an outcome counts as 1)."
+            )
+        started = time.perf_counter()
+        data = data.without_test()
+        if not tags.uses_unbiased:
+            data = data.with_logs(data.biased, None)
+        if isinstance(validation, Dataset):
+            validation = ValidationPart(validation)
+        if validation is None or (validation.history is not None and tags.shape == "pairs"):
+            # Users that a pair method never trained on cannot stop it: rows of its own users do.
+            kept, held = hold_out(data.biased, HOLDOUT, int(getattr(self, "seed", 0)))
+            validation = ValidationPart(data.with_logs(data.biased.take(held)))
+            data = data.with_logs(data.biased.take(kept), data.unbiased)
+        self.users_, self.items_, self.task_ = data.users, data.items, data.task
+        self.scale_, self.spec_ = data.outcome_scale, Spec.of(data)
+        self.fingerprint_ = data.fingerprint
+        self.unbiased_rows_ = len(data.unbiased) if data.unbiased is not None else 0
+        if validation.unbiased:
+            self.unbiased_rows_ += len(validation.data.biased)
+        self._remember(data)
+        self._fit(data, validation, progress)
+        # What stopped training was rated too: it is no news to its user.
+        if validation.history is None and validation.data.users.same(self.users_):
+            held = validation.data.biased
+            both = self.seen_ + held.pattern(data.shape)
+            both.data[:] = 1.0
+            self.seen_ = csr_matrix(both)
+        self.seconds_ = time.perf_counter() - started
+        return self
+
+    def _remember(self, data: Dataset) -> None:
+        """Keep what answers need: seen pairs, the fallback's means, what the model covers."""
+        seen = data.biased.pattern(data.shape)
+        if data.unbiased is not None:
+            seen = csr_matrix(seen + data.unbiased.pattern(data.shape))
+            seen.data[:] = 1.0
+        self.seen_ = seen
+        r = data.outcome(data.biased)
+        self.mean_ = float(r.mean()) if len(r) else 0.5
+        total = np.bincount(data.biased.item, weights=r, minlength=data.n_items)
+        count = np.bincount(data.biased.item, minlength=data.n_items)
+        self.item_mean_ = ((total + SHRINK * self.mean_) / (count + SHRINK)).astype(np.float32)
+        self.covered_users_, self.covered_items_ = self._covered(data)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "seen_"):
+            raise NotFitted(type(self).__name__)
+
+    # ------------------------------------------------------------------ answers
+    def predict(
+        self,
+        pairs: Any,
+        items: Any = None,
+        *,
+        history: Any = None,
+        unknown: Unknown = "error",
+        details: bool = False,
+    ) -> Any:
+        """Expected outcome E[r | u, i] of pairs, on the outcome's own scale.
+
+        Parameters
+        ----------
+        pairs: a table with user_id and item_id, or (users, items), or the users with `items` given apart; raw ids.
+        history: rows (user_id, item_id, rating) of users that are then folded in.
+        unknown: what an id means that the model does not know: "error", or "fallback": the item's mean outcome,
+            or the overall mean for an unknown item.
+        details: give a polars frame user_id, item_id, score, source ("model" | "fold-in" | "fallback").
+
+        Returns (n,) float64, or the frame.
+
+        Raises
+        ------
+        UnknownUser, UnknownItem: with unknown="error".  NotFitted.
+        """
+        self._check_fitted()
+        raw_users, raw_items = _pair_columns(pairs, items)
+        user, item = self.users_.encode(raw_users), self.items_.encode(raw_items)
+        folded = None if history is None else self._history(history)
+        place = np.full(len(user), -1) if folded is None else folded.users.encode(raw_users)
+        if unknown == "error":
+            self._refuse_unknown(raw_users, (user < 0) & (place < 0), raw_items, item < 0)
+        score = np.full(len(user), self.mean_)
+        source = np.full(len(user), 2, np.int8)
+        known_item = item >= 0
+        score[known_item] = self.item_mean_[item[known_item]]
+        known_item &= self.covered_items_[np.maximum(item, 0)]
+        by_model = known_item & (user >= 0) & self.covered_users_[np.maximum(user, 0)] & (place < 0)
+        if by_model.any():
+            score[by_model], source[by_model] = self._pairs(user[by_model], item[by_model]), 0
+        by_fold = known_item & (place >= 0)
+        if folded is not None and by_fold.any():
+            score[by_fold], source[by_fold] = self._fold_in(folded)[place[by_fold], item[by_fold]], 1
+        score = np.asarray(self.scale_.outward(score), np.float64)
+        if not details:
+            return score
+        names = pl.Series([SOURCES[s] for s in source], dtype=pl.String)
+        return pl.DataFrame({"user_id": raw_users, "item_id": raw_items, "score": score, "source": names})
+
+    def score(self, users: Any = None, *, history: Any = None, unknown: Unknown = "error") -> np.ndarray:
+        """(n, n_items) expected outcome of every item, in the order of `items_.values`; see `predict`."""
+        self._check_fitted()
+        if users is None and history is not None:
+            folded = self._history(history)
+            return np.asarray(self.scale_.outward(self._filled(self._fold_in(folded))))
+        raw = self.users_.values if users is None else as_series(users)
+        return np.concatenate([block for _, _, block in self._score_blocks(raw, history, unknown)])
+
+    def recommend(
+        self,
+        users: Any = None,
+        k: int = 20,
+        *,
+        exclude_seen: bool = True,
+        history: Any = None,
+        unknown: Unknown = "error",
+    ) -> pl.DataFrame:
+        """The k items of highest expected outcome for each user.
+
+        Parameters
+        ----------
+        users: raw ids, or None for every user of the model.
+        k: most rows a user; fewer where fewer candidates are left.
+        exclude_seen: leave out pairs of the training data and of `history`.
+        history: rows of users that are folded in.
+        unknown: "error", or "fallback": the items of highest mean outcome.
+
+        Returns a polars frame user_id, item_id, rank (from 1), score. Ties go to the smaller item id.
+
+        Raises
+        ------
+        UnknownUser: with unknown="error".  ParameterError: k < 1.  NotFitted.
+        """
+        self._check_fitted()
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise ParameterError(f"'k' of recommend must be a whole number >= 1; got {k!r}.")
+        raw = self.users_.values if users is None else as_series(users)
+        frames = []
+        for part, seen, scores in self._score_blocks(raw, history, unknown):
+            if exclude_seen:
+                scores[seen.nonzero()] = -np.inf
+            top, value = top_k(scores, int(k))
+            row, rank = np.nonzero(value > -np.inf)
+            frames.append(
+                pl.DataFrame(
+                    {
+                        "user_id": part.gather(row),
+                        "item_id": self.items_.decode(top[row, rank]),
+                        "rank": pl.Series(rank + 1, dtype=pl.Int32),
+                        "score": pl.Series(value[row, rank].astype(np.float64)),
+                    }
+                )
+            )
+        if not frames:
+            ids = (self.users_.values.clear().alias("user_id"), self.items_.values.clear().alias("item_id"))
+            return pl.DataFrame([*ids, pl.Series("rank", [], pl.Int32), pl.Series("score", [], pl.Float64)])
+        return pl.concat(frames)
+
+    def similar_items(self, items: Any, k: int = 10) -> pl.DataFrame:
+        """The k items with the highest cosine to each: item_id, similar_id, rank (from 1), score in [-1, 1].
+
+        Raises
+        ------
+        UnknownItem: an id that the model does not know.  DataError: the method has no item vectors.
+        """
+        self._check_fitted()
+        vectors = self._item_vectors()
+        if vectors is None:
+            raise DataError(f"{type(self).__name__} has no item vectors to compare items by.")
+        raw = as_series(items)
+        code = self.items_.encode(raw)
+        self._refuse_unknown(None, None, raw, code < 0)
+        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        cosine = unit[code] @ unit.T
+        cosine[np.arange(len(code)), code] = -np.inf
+        top, value = top_k(cosine, min(k, len(self.items_) - 1))
+        row, rank = np.nonzero(value > -np.inf)
+        return pl.DataFrame(
+            {
+                "item_id": raw.gather(row),
+                "similar_id": self.items_.decode(top[row, rank]),
+                "rank": pl.Series(rank + 1, dtype=pl.Int32),
+                "score": pl.Series(value[row, rank].astype(np.float64)),
+            }
+        )
+
+    # ------------------------------------------------------------------ saving
+    def save(self, path: str | Path) -> Path:
+        """Write the model to a folder: JSON, safetensors and Parquet, never a pickle; replaces a saved model whole.
+
+        Raises
+        ------
+        NotFitted.  FileError: the folder exists and is no saved model.
+        """
+        from deconrec.saving import save_model
+
+        self._check_fitted()
+        return save_model(self, Path(path))
+
+    # ------------------------------------------------------------------ inside
+    def _score_blocks(
+        self, raw: pl.Series, history: Any, unknown: Unknown
+    ) -> Iterator[tuple[pl.Series, csr_matrix, np.ndarray]]:
+        """Blocks of (raw users, seen pattern, scores on the outcome's scale)."""
+        code = self.users_.encode(raw)
+        folded = None if history is None else self._history(history)
+        place = np.full(len(raw), -1) if folded is None else folded.users.encode(raw)
+        if unknown == "error":
+            self._refuse_unknown(raw, (code < 0) & (place < 0), None, None)
+        size = max(1, CELLS // max(len(self.items_), 1))
+        fallback = self._filled(self.item_mean_[None, :])[0]
+        for start in range(0, len(raw), size):
+            c, f = code[start : start + size], place[start : start + size]
+            scores = np.tile(fallback, (len(c), 1))
+            seen = csr_matrix((len(c), len(self.items_)), dtype=np.float32)
+            model = (c >= 0) & (f < 0)
+            trained = model & self.covered_users_[np.maximum(c, 0)]
+            if trained.any():
+                scores[trained] = self._filled(self._block(c[trained]))
+            if model.any():
+                seen = seen + _spread(self.seen_[c[model]], np.flatnonzero(model), len(c))
+            if folded is not None and (f >= 0).any():
+                from deconrec.data.split import take_users
+
+                chosen, back = np.unique(f[f >= 0], return_inverse=True)
+                part = take_users(folded, chosen)
+                scores[f >= 0] = self._filled(self._fold_in(part))[back]
+                seen = seen + _spread(part.biased.pattern(part.shape)[back], np.flatnonzero(f >= 0), len(c))
+            yield raw[start : start + size], csr_matrix(seen), np.asarray(self.scale_.outward(scores), np.float32)
+
+    def _filled(self, block: np.ndarray) -> np.ndarray:
+        """Scores with the overall mean for items that the model learned nothing about."""
+        if self.covered_items_.all():
+            return block
+        return np.where(self.covered_items_, block, np.float32(self.mean_))
+
+    def _history(self, history: Any) -> Dataset:
+        """A history as a data set of its own users over the model's items."""
+        if isinstance(history, Dataset):
+            if history.items.same(self.items_):
+                return history
+            history = history.frame(history.biased)
+        data = Dataset.from_frames(read_table(history, "the history"), duplicates="last")
+        code = self.items_.encode(data.items.values)[data.biased.item]
+        known = code >= 0
+        log = data.biased.take(known)
+        features = None
+        if self.spec_.n_user_features:
+            names = tuple(f"x{j}" for j in range(self.spec_.n_user_features))
+            mean = getattr(self, "x_mean_", np.zeros(len(names), np.float32))
+            features = Features(names, np.tile(mean, (data.n_users, 1)), np.ones(data.n_users, bool))
+        out = Dataset(
+            users=data.users,
+            items=self.items_,
+            biased=type(log)(log.user, code[known], log.rating),
+            task=self.task_,
+            user_features=features,
+        )
+        out.__dict__["outcome_scale"] = self.scale_
+        return out
+
+    def _refuse_unknown(
+        self,
+        users: pl.Series | None,
+        bad_user: np.ndarray | None,
+        items: pl.Series | None,
+        bad_item: np.ndarray | None,
+    ) -> None:
+        for kind, error, raw, bad in (("user", UnknownUser, users, bad_user), ("item", UnknownItem, items, bad_item)):
+            if raw is not None and bad is not None and bad.any():
+                first = ", ".join(repr(v) for v in raw.filter(pl.Series(bad)).head(3))
+                raise error(
+                    f"{int(bad.sum())} of {len(raw)} {kind} ids were not in the training data: {first}. "
+                    f'unknown="fallback" answers with mean outcomes'
+                    + ("; `history=` folds new users in." if kind == "user" else ".")
+                )
+
+
+def top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(indices, values), each (n, min(k, n_items)), best first; ties to the smaller index. scores is (n, n_items)."""
+    n_items = scores.shape[1]
+    k = min(k, n_items)
+    if k < n_items:
+        # A tie at the border must not be cut at random: everything tied with the k-th value stays in play.
+        kth = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]
+        above, tied = scores > kth, scores == kth
+        room = k - above.sum(1, keepdims=True)
+        chosen = above | (tied & (np.cumsum(tied, axis=1) <= room))
+        index = np.nonzero(chosen)[1].reshape(len(scores), k)
+    else:
+        index = np.tile(np.arange(n_items), (len(scores), 1))
+    value = np.take_along_axis(scores, index, 1)
+    order = np.argsort(-value, axis=1, kind="stable")
+    return np.take_along_axis(index, order, 1), np.take_along_axis(value, order, 1)
+
+
+def _spread(rows: csr_matrix, where: np.ndarray, n: int) -> csr_matrix:
+    """`rows` placed at the positions `where` of n rows."""
+    counts = np.zeros(n, np.int64)
+    counts[where] = np.diff(rows.indptr)
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    return csr_matrix((rows.data, rows.indices, indptr), shape=(n, rows.shape[1]))
+
+
+def _pair_columns(pairs: Any, items: Any) -> tuple[pl.Series, pl.Series]:
+    """Two columns of raw ids, of one length."""
+    if items is None and isinstance(pairs, tuple):
+        if len(pairs) != 2:
+            raise DataError(f"pairs must be (users, items) or a table; got a tuple of {len(pairs)}.")
+        pairs, items = pairs
+    if items is None:
+        table = read_table(pairs, "the pairs")
+        if not {"user_id", "item_id"} <= set(table.columns):
+            raise DataError(f"the pairs need the columns user_id and item_id; got {table.columns}.")
+        return table["user_id"], table["item_id"]
+    users, things = as_series(pairs), as_series(items)
+    if len(users) != len(things):
+        raise DataError(f"pairs need as many users as items; got {len(users)} and {len(things)}.")
+    return users, things
+
+
+# ---------------------------------------------------------------------- what methods are built from
+class Propensity(Parameterised, ABC):
+    """P(o = 1 | u, i): fitted first, then called in losses. Floored in `propensity/floor.py` and nowhere else."""
+
+    needs_unbiased: ClassVar[bool] = False
+
+    @abstractmethod
+    def fit(self, data: Dataset) -> Self:
+        """Learn from a data set."""
+
+    @abstractmethod
+    def __call__(self, pairs: Pairs) -> Tensor:
+        """(n,) in (0, 1], without gradient."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, np.ndarray]:
+        """Learned arrays by name."""
+
+    @abstractmethod
+    def _restore(self, state: Mapping[str, np.ndarray], spec: Spec) -> None:
+        """The inverse of `_state`."""
+
+
+class ExposureModel(Parameterised, ABC):
+    """A factor model of whole exposure rows that gives substitute confounders."""
+
+    dim: int
+
+    @abstractmethod
+    def fit(self, data: Dataset, validation: Dataset | None = None) -> Self:
+        """Learn from the exposures of a data set's biased log."""
+
+    @abstractmethod
+    def confounder(self, rows: Rows) -> Tensor:
+        """(B, dim) substitute confounders of rows, without gradient."""
+
+    @abstractmethod
+    def reconstruct(self, rows: Rows) -> Tensor:
+        """(B, n_items) P(a_ui = 1 | z_u), without gradient."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, np.ndarray]:
+        """Learned arrays by name."""
+
+    @abstractmethod
+    def _restore(self, state: Mapping[str, np.ndarray], spec: Spec) -> None:
+        """The inverse of `_state`."""

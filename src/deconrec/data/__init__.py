@@ -1,0 +1,1 @@
+"""Logs, features, splits and files. Nothing here imports torch."""

@@ -1,0 +1,365 @@
+"""Data sets on disk: the TOML data file, its writer, and files and folders replaced whole or not at all."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import secrets
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deconrec.data.dataset import Dataset, Duplicates, Features, Protocol, Task
+from deconrec.errors import DataError, FileError, MissingData, ParameterError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from deconrec.data.ids import Vocabulary
+
+DATA_FILE = "data.toml"
+MARKER = ".deconrec"  # its presence says that a folder was written here and may be replaced whole
+
+
+# ---------------------------------------------------------------------- the data file
+class _Section(BaseModel):
+    """A table of the data file: no other keys; `description` is what the error message says was expected."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+_Path = Annotated[str, Field(min_length=1, description="the path of a CSV or Parquet file")]
+_Column = Annotated[str, Field(min_length=1, description="the name of a column")]
+_Rating = Annotated[float, Field(description="a rating (a number)")]
+_Range = Annotated[list[float], Field(min_length=2, max_length=2, description="[low, high], two numbers")]
+_Shares = Annotated[list[float], Field(min_length=3, max_length=3, description="[U, V, test], three shares")]
+
+
+class _Table(_Section):
+    path: _Path
+
+
+class _Columns(_Section):
+    user: _Column = "user_id"
+    item: _Column = "item_id"
+    rating: _Column = "rating"
+    timestamp: _Column = "timestamp"
+
+
+class _FeatureTables(_Section):
+    users: _Path | None = None
+    items: _Path | None = None
+
+
+class _Log(_Section):
+    duplicates: Annotated[Duplicates, Field(description="'error', 'last' or 'mean'")] = "error"
+    rating_range: _Range | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1, description="one character")] = ","
+
+
+class _Task(_Section):
+    binarize: _Rating | None = None
+    relevant: _Rating | None = None
+    protocol: Annotated[Protocol, Field(description="'pairs' or 'users'")] = "pairs"
+    unbiased_split: _Shares = [0.05, 0.05, 0.90]
+
+
+class _DataFile(_Section):
+    name: Annotated[str, Field(min_length=1, description="a name for reports")] | None = None
+    biased: _Table
+    unbiased: _Table | None = None
+    test: _Table | None = None
+    columns: _Columns = _Columns()
+    features: _FeatureTables = _FeatureTables()
+    log: _Log = _Log()
+    task: _Task = _Task()
+
+
+def read_dataset(path: str | Path) -> Dataset:
+    """The data set that a TOML file describes; paths in it are relative to the file.
+
+    Raises
+    ------
+    MissingData: the file, or a table that it names, does not exist.
+    DataError: no TOML, an unknown key, a value of the wrong kind, or what `Dataset.from_frames` raises.
+    """
+    from deconrec.data.validate import build_dataset
+
+    file = Path(path)
+    spec = _read_spec(file)
+    folder = file.parent
+
+    def place(table: _Table | None) -> Path | None:
+        return None if table is None else folder / table.path
+
+    features = {side: getattr(spec.features, side) for side in ("users", "items")}
+    try:
+        log = spec.log
+        return build_dataset(
+            place(spec.biased),
+            unbiased=place(spec.unbiased),
+            test=place(spec.test),
+            users=features["users"] and folder / features["users"],
+            items=features["items"] and folder / features["items"],
+            columns=spec.columns.model_dump(exclude_unset=True),
+            duplicates=log.duplicates,
+            task=Task(
+                spec.task.binarize,
+                spec.task.relevant,
+                spec.task.protocol,
+                tuple(spec.task.unbiased_split),  # type: ignore[arg-type]  # three, the model says so
+                None if log.rating_range is None else (log.rating_range[0], log.rating_range[1]),
+            ),
+            name=spec.name or (file.stem if file.name != DATA_FILE else file.resolve().parent.name or "data"),
+            delimiter=log.delimiter,
+        )
+    except MissingData as error:
+        raise MissingData(f"{file}: {error}") from error
+    except (DataError, ParameterError) as error:
+        raise DataError(f"{file}: {error}") from error
+
+
+def _read_spec(file: Path) -> _DataFile:
+    if not file.is_file():
+        hint = (
+            f"it is a folder; name the file in it ('{file / DATA_FILE}')" if file.is_dir() else "no such file"
+        )
+        raise MissingData(f"a data file (TOML) was expected at '{file}': {hint}.")
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: a data file must be TOML in UTF-8; {error}.") from error
+    if "impressions" in raw:
+        raise DataError(
+            f"{file}: impression logs ([impressions]) are not supported by this version yet; give a [biased] "
+            "table with one row a (user, item) pair and its rating."
+        )
+    if "biased" not in raw:
+        given = ", ".join(f"'{key}'" for key in raw) or "nothing"
+        raise DataError(
+            f'{file}: a [biased] table with its path is required ([biased] path = "log.csv"); got {given}.'
+        )
+    try:
+        return _DataFile.model_validate(raw)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
+        raise DataError(f"{file}: {_sentence(problems[0])}{more}") from error
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    """One pydantic error as: the key, what was expected, what was got."""
+    names = [part for part in problem["loc"][:2] if isinstance(part, str)]  # deeper: positions in a list
+    key = ".".join(names)
+    if problem["type"] == "extra_forbidden":
+        return _unknown_key(names)
+    section, field = _field(names)
+    if problem["type"] == "missing":
+        return f"'{key}' is required: {_described(field)}."
+    expected = f"a table, [{key}]" if section is not None else _described(field)
+    return f"'{key}' must be {expected}; got {problem['input']!r}."
+
+
+def _sections() -> dict[str, type[_Section]]:
+    return {
+        "biased": _Table,
+        "unbiased": _Table,
+        "test": _Table,
+        "columns": _Columns,
+        "features": _FeatureTables,
+        "log": _Log,
+        "task": _Task,
+    }
+
+
+def _field(names: list[str]) -> tuple[type[_Section] | None, Any]:
+    """The section that a key names, or None and the field of a key inside one."""
+    if len(names) == 1:
+        return _sections().get(names[0]), _DataFile.model_fields[names[0]]
+    return None, _sections()[names[0]].model_fields[names[1]]
+
+
+def _described(field: Any) -> str:
+    """What a field expects; for an optional one the description stands on the inner type."""
+    if field.description:
+        return str(field.description)
+    for member in getattr(field.annotation, "__args__", ()):
+        for note in getattr(member, "__metadata__", ()):
+            if getattr(note, "description", None):
+                return str(note.description)
+    return "a value of another kind"
+
+
+def _unknown_key(names: list[str]) -> str:
+    *tables, key = names
+    where = f"[{tables[0]}]" if tables else "the data file"
+    known = list(_sections()[tables[0]].model_fields if tables else _DataFile.model_fields)
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    if close:
+        return f"there is no key '{key}' in {where}; did you mean '{close[0]}'?"
+    homes = [name for name, section in _sections().items() if key in section.model_fields]
+    if homes:
+        return f"there is no key '{key}' in {where}; it belongs to [{homes[0]}]."
+    return f"there is no key '{key}' in {where}; known: {', '.join(known)}."
+
+
+# ---------------------------------------------------------------------- writing
+def write_dataset(data: Dataset, folder: str | Path) -> Path:
+    """The data set as a folder that `read_dataset` reads back; returns the path of its data.toml.
+
+    An earlier folder of this function is replaced, whole, at the end. Repeated pairs were merged when the
+    data was read, so the file says duplicates = "error".
+
+    Raises
+    ------
+    FileError: the folder holds something else, or cannot be written.
+    """
+    with replaced_folder(folder, MARKER) as fresh:
+        write_tables(data, fresh)
+    return Path(folder) / DATA_FILE
+
+
+def write_tables(data: Dataset, folder: Path) -> None:
+    """log.parquet, randomised.parquet, test.parquet, users.parquet, items.parquet and data.toml in a folder.
+
+    The tables of users and items hold every id, those without a row in a log too.
+    """
+    lines = [f"name = {_toml(data.name)}"]
+    for section, log, name in (
+        ("biased", data.biased, "log.parquet"),
+        ("unbiased", data.unbiased, "randomised.parquet"),
+        ("test", data.test, "test.parquet"),
+    ):
+        if log is not None:
+            data.frame(log).write_parquet(folder / name)
+            lines += ["", f"[{section}]", f"path = {_toml(name)}"]
+    lines += ["", "[features]"]
+    for vocabulary, features in ((data.users, data.user_features), (data.items, data.item_features)):
+        name = f"{vocabulary.kind}s.parquet"
+        _feature_table(vocabulary, features).write_parquet(folder / name)
+        lines.append(f"{vocabulary.kind}s = {_toml(name)}")
+    task = data.task
+    lines += ["", "[log]", 'duplicates = "error"']
+    if task.rating_range is not None:
+        lines.append(f"rating_range = {_toml(task.rating_range)}")
+    lines += ["", "[task]"]
+    for key in ("binarize", "relevant", "protocol", "unbiased_split"):
+        if getattr(task, key) is not None:
+            lines.append(f"{key} = {_toml(getattr(task, key))}")
+    write_file(folder / DATA_FILE, "\n".join(lines) + "\n")
+
+
+def _feature_table(vocabulary: Vocabulary, features: Features | None) -> pl.DataFrame:
+    import polars as pl
+
+    columns = [vocabulary.values.alias(f"{vocabulary.kind}_id")]
+    if features is not None:
+        gaps = pl.Series(features.missing)
+        for name, values in zip(features.names, features.values.T, strict=True):
+            column = pl.Series(name, values)
+            columns.append(column.zip_with(~gaps, pl.Series([None] * len(column), dtype=pl.Float32)))
+    return pl.DataFrame(columns)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return repr(value)
+
+
+# ---------------------------------------------------------------------- whole or not at all
+def _sibling(path: Path) -> Path:
+    """A new name in the same folder, so that a rename stays on one file system."""
+    return path.with_name(f"{path.name}.tmp-{secrets.token_hex(4)}")
+
+
+def write_file(path: str | Path, content: bytes | str) -> None:
+    """Writes a file whole: a reader sees the old content or the new, never a part. Text is UTF-8.
+
+    Missing folders are made. A device or pipe (/dev/stdout) is written to as it is.
+
+    Raises
+    ------
+    FileError: it is a folder, or cannot be written.
+    """
+    target = Path(path).resolve()
+    raw = content.encode() if isinstance(content, str) else content
+    if target.is_dir():
+        raise FileError(f"'{path}' must be a file to be written; it is a folder. Give another name.")
+    fresh = _sibling(target)
+    try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(raw)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(raw)
+        os.replace(fresh, target)
+    except OSError as error:
+        raise FileError(f"'{path}' cannot be written: {error.strerror or error}.") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_folder(path: str | Path, marker: str = MARKER) -> Iterator[Path]:
+    """Gives a new folder to fill, which takes the place of `path` at the end; on an error nothing changes.
+
+    Parameters
+    ----------
+    path: the folder; its parents are made.
+    marker: name of a file that tells an earlier output from a user's own folder; made if the body does not.
+
+    Raises
+    ------
+    FileError: `path` is a file, or a folder with content but without the marker, or cannot be written.
+    """
+    target = Path(path).resolve()
+    _check_replaceable(target, marker)
+    fresh = _sibling(target)
+    try:
+        fresh.mkdir(parents=True)
+    except OSError as error:
+        raise FileError(f"'{path}' cannot be written: {error.strerror or error}.") from error
+    try:
+        yield fresh
+        (fresh / marker).touch()
+        _check_replaceable(target, marker)
+        _swap(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _check_replaceable(target: Path, marker: str) -> None:
+    if target.is_dir():
+        if any(target.iterdir()) and not (target / marker).is_file():
+            raise FileError(
+                f"'{target}' must be a new or empty folder, or an earlier output (with the file '{marker}'); "
+                "it holds other files, which are left alone. Give another folder."
+            )
+    elif target.exists():
+        raise FileError(f"'{target}' must be a folder to be written; it is a file. Give another name.")
+
+
+def _swap(fresh: Path, target: Path) -> None:
+    try:
+        if not target.exists():
+            fresh.rename(target)
+            return
+        old = _sibling(target)
+        target.rename(old)
+        try:
+            fresh.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+    except OSError as error:
+        raise FileError(f"'{target}' cannot be replaced: {error.strerror or error}.") from error
+    shutil.rmtree(old, ignore_errors=True)

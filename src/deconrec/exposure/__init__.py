@@ -1,0 +1,5 @@
+"""Exposure models, by the names that the command line and saved models use."""
+
+from deconrec.exposure.vae import VAEExposure
+
+EXPOSURE_MODELS = {"vae": VAEExposure, "none": None}

@@ -1,0 +1,1 @@
+"""Pure tensor functions: elementwise errors, reweighted risks, the ELBO's parts."""

@@ -1,0 +1,78 @@
+"""MF: matrix factorisation, and which ratings it learns from.
+
+Idea. Predict an outcome from user and item factors; trained on the biased log alone (naive), on the randomised
+log alone, or on both: the three floors that every debiasing method has to beat.
+
+Risk.   biased     (1/|O|) sum_O e
+        uniform    (1/|R|) sum_R e
+        combined   (1/(|O| + w |R|)) (sum_O e + w sum_R e)
+    e   error of `prediction` on (u, i)          w   `unbiased_weight`
+
+Needs.      a biased log; a randomised log for uniform and combined.
+Limits.     no randomised rows: combined = biased.
+Deviations. 1. Adam with a shuffled mini-batch instead of SGD on user x item blocks. 2. A global bias. 3. Early
+            stopping on a hold-out of the biased log (paper 2 does not say what its validation data are).
+Paper.      [Koren2009]; as a baseline, [Li2023] section 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deconrec.base import Spec, Tags
+from deconrec.nn.mf import MF as MFNet
+from deconrec.pairs import Batch
+from deconrec.parameters import Search, parameter
+from deconrec.torch_estimator import PairEstimator
+from deconrec.training.program import Nets, Phase, Program, Step, Terms
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MF(PairEstimator):
+    """Matrix factorisation on the biased log, the randomised log, or both."""
+
+    paper = "Koren2009"
+    title = "Matrix factorisation"
+
+    population: str = parameter("biased", "which log is learned from", choices=("biased", "uniform", "combined"))
+    unbiased_weight: float = parameter(
+        1.0, "weight w of a randomised row (combined)", above=0, search=Search(0.5, 20, log=True)
+    )
+
+    @property
+    def tags(self) -> Tags:
+        """Needs a randomised log unless the population is the biased one."""
+        uses = self.population != "biased"
+        return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs")
+
+    @property
+    def reads_space(self) -> bool:
+        """No risk reads D."""
+        return False
+
+    def nets(self, spec: Spec) -> Nets:
+        """The prediction network."""
+        return Nets(prediction=MFNet(*spec.shape, self.dim))
+
+    def program(self) -> Program:
+        """One step."""
+        risk = {"biased": self.biased, "uniform": self.uniform, "combined": self.combined}[self.population]
+        return [Phase(Step(risk, updates=("prediction",)))]
+
+    def biased(self, nets: Nets, b: Batch) -> Terms:
+        """(1/|O|) sum_O e."""
+        o = b.observed
+        return {"biased": o.average(self.d(nets.prediction(o), o.r))}
+
+    def uniform(self, nets: Nets, b: Batch) -> Terms:
+        """(1/|R|) sum_R e."""
+        assert b.unbiased is not None
+        return {"uniform": b.unbiased.expect(self.d(nets.prediction(b.unbiased), b.unbiased.r))}
+
+    def combined(self, nets: Nets, b: Batch) -> Terms:
+        """The mean over the rows of both logs."""
+        n_biased = b.observed.share * self.spec_.n_users * self.spec_.n_items
+        n_unbiased = self.unbiased_weight * self.unbiased_rows_
+        share = n_unbiased / (n_biased + n_unbiased)
+        biased, uniform = self.biased(nets, b)["biased"], self.uniform(nets, b)["uniform"]
+        return {"biased": (1 - share) * biased, "uniform": share * uniform}

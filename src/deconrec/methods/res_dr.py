@@ -1,0 +1,203 @@
+"""Res-DR: doubly robust learning with residual-calibrated propensities and imputed errors.
+
+Idea. As Res-IPS, and the imputed errors are calibrated too: both residual networks are taught by the agreement of the
+doubly robust estimate on the biased log with the plain error on a few randomised ratings.
+
+Risk (paper 2, section 4).
+    p~  = sigma( logit p^ + rho )                                logit p^ `propensity`, rho `propensity_residual`
+    e~  = d( sigma( m + eta ), r_hat )                           m `imputation`, eta `imputation_residual`
+    L_CTR     = E_D[ d(o, p^) ]                                  moves `propensity`
+    L_IMP     = (1/|O|) sum_O (e - e_hat)^2 / p^                 moves `imputation`; e_hat = e~ at eta = 0
+    L_DR      = (1/|D|) sum_D [ e~ + o (e - e~) / p~ ]
+    L_CTCVR   = E_D[ d(o r, p~ r_hat) ]
+    L_U       = (1/|R|) sum_R e
+    L_B&U     = (L_DR - L_U)^2                                   moves both residual networks
+    L_Res     = L_CTR + alpha L_IMP + beta (L_DR + L_CTCVR + L_U) + gamma L_B&U
+
+Needs.      a biased log and a randomised log.
+Limits.     rho = eta = 0 (gamma = 0): ESCM2-DR with L_U added, exactly. e~ = e: the ideal risk, whatever p~.
+Deviations. 1. to 5. as in Res-IPS. 6. `imputation="pseudo-label"` (default): the networks impute a label, and e~ has a
+            gradient to r_hat. "error" is the literal e~ = sigma(m + eta): it does not depend on r_hat, so that
+            the prediction's gradient is that of Res-IPS; it needs errors in (0, 1), hence error="squared".
+            7. `scheme`: "mtl" (the paper's), "jl" and "dl" (Figure 2): propensities are learned in the warm-up, then
+            imputation and prediction take turns by epoch; "dl" moves the imputation towards the prediction by
+            `sharing` after each of its steps (the paper only says "parameter sharing").
+Paper.      [Li2023]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deconrec.base import Spec, Tags
+from deconrec.errors import ParameterError
+from deconrec.losses.elementwise import cross_entropy, product_error
+from deconrec.methods.res_ips import exposure_net, warm
+from deconrec.nn.mf import MF as MFNet
+from deconrec.pairs import Batch, Pairs
+from deconrec.parameters import Search, parameter
+from deconrec.propensity.floor import inverse
+from deconrec.torch_estimator import PairEstimator
+from deconrec.training.program import Loss, Nets, Phase, Program, Step, Terms, merged, scaled
+
+JL_WARMUP = 20  # NOTE epochs of L_CTR that "jl" and "dl" make at least: their propensities learn nothing later
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ResDR(PairEstimator):
+    """Doubly robust learning with residual-calibrated propensities and imputed errors."""
+
+    paper = "Li2023"
+    title = "Residual DR"
+
+    batch: int = parameter(32_768, "pairs of D in a step", low=1)
+    floor: float = parameter(0.05, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
+    imputation_weight: float = parameter(
+        1.0, "weight alpha of L_IMP", above=0, search=Search(0.1, 1, log=True)
+    )
+    outcome_weight: float = parameter(
+        1.0, "weight beta of the CVR bundle", above=0, search=Search(0.1, 10, log=True)
+    )
+    ctcvr_weight: float = parameter(
+        1.0, "weight of L_CTCVR inside the bundle", low=0, search=Search(0.1, 10, log=True)
+    )
+    unbiased_weight: float = parameter(
+        1.0, "weight of L_U inside the bundle; 0 = Table 4's ablation", low=0, search=Search(0.03, 3, log=True)
+    )
+    consistency: float = parameter(
+        0.01, "weight gamma of L_B&U; 0 = Table 4's ablation", low=0, search=Search(1e-3, 1.0, log=True)
+    )
+    residual_propensity: bool = parameter(True, "calibrate propensities; False = Table 3's ablation")
+    residual_imputation: bool = parameter(True, "calibrate imputed errors; False = Table 3's ablation")
+    imputation: str = parameter(
+        "pseudo-label", "what is imputed: a label, or the error itself", choices=("pseudo-label", "error")
+    )
+    policy: str = parameter(
+        "paper", "who learns from what: paper = each loss one network, joint = all", choices=("paper", "joint")
+    )
+    scheme: str = parameter("mtl", "multi-task, joint or double learning (Figure 2)", choices=("mtl", "jl", "dl"))
+    sharing: float = parameter(0.05, "dl: how far the imputation moves to the prediction", low=0, high=1)
+    warmup: int = parameter(0, "epochs of L_CTR and L_IMP alone before the rest begins", low=0)
+
+    @property
+    def tags(self) -> Tags:
+        """Needs a randomised log unless both of its uses are switched off."""
+        uses = self.unbiased_weight > 0 or self.consistency > 0
+        return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs")
+
+    @property
+    def residuals(self) -> tuple[str, ...]:
+        """The residual networks that are switched on."""
+        pairs = (("propensity_residual", self.residual_propensity), ("imputation_residual", self.residual_imputation))
+        return tuple(name for name, on in pairs if on)
+
+    def check_params(self) -> None:
+        """Ranges, and that a literal imputed error is taught by errors in (0, 1)."""
+        super().check_params()
+        if self.imputation == "error" and self.error != "squared":
+            raise ParameterError(
+                "'error' of ResDR must be 'squared' when imputation='error' (an imputed error in (0, 1) cannot "
+                f"follow a cross-entropy beyond 1); got {self.error!r}."
+            )
+
+    def nets(self, spec: Spec) -> Nets:
+        """Prediction, imputation, propensity, then the residuals, so that leaving one out moves no draw."""
+        shape = spec.shape
+        nets = {
+            "prediction": MFNet(*shape, self.dim),
+            "imputation": MFNet(*shape, self.dim),
+            "propensity": exposure_net(spec, self.dim),
+        }
+        for name in self.residuals:
+            nets[name] = MFNet(*shape, self.dim, still=True)
+        return Nets(**nets)
+
+    def program(self) -> Program:
+        """The paper's grouping, one joint step, or JL / DL in turns."""
+        exposure = Step(self.exposure, updates=("propensity",))
+        impute = Step(scaled(self.impute, self.imputation_weight), updates=("imputation",))
+        bundle = scaled(merged(self.dr, self.ctcvr, *self.on_unbiased()), self.outcome_weight)
+        outcome = Step(bundle, updates=("prediction",))
+        agree: list[Loss] = [scaled(self.agree, self.consistency)] if self.residuals and self.consistency else []
+        calibrate = [Step(loss, updates=self.residuals) for loss in agree]
+        if self.scheme != "mtl":
+            start = max(self.warmup, JL_WARMUP)
+            if self.scheme == "dl":
+                impute = Step(impute.loss, updates=impute.updates, project=self.share)
+            return [
+                Phase(exposure, stop=start),
+                Phase(impute, start=start),
+                Phase(outcome, *calibrate, start=start),
+            ]
+        if self.policy == "joint":
+            losses = [self.exposure, impute.loss, bundle, *agree]
+            everything = ("prediction", "imputation", "propensity", *self.residuals)
+            main = Phase(Step(merged(*losses), updates=everything), start=self.warmup)
+        else:
+            main = Phase(exposure, impute, outcome, *calibrate, start=self.warmup)
+        return [*warm(self.warmup, exposure, impute), main]
+
+    def on_unbiased(self) -> list[Loss]:
+        """L_U, unless switched off."""
+        return [scaled(self.unbiased, self.unbiased_weight)] if self.unbiased_weight else []
+
+    def share(self, nets: Nets) -> None:
+        """Double learning: imputation <- (1 - tau) imputation + tau prediction."""
+        for mine, other in zip(nets.imputation.parameters(), nets.prediction.parameters(), strict=True):
+            mine.lerp_(other, self.sharing)
+
+    def calibrated(self, nets: Nets, pairs: Pairs) -> Tensor:
+        """(n,) logit of p~."""
+        nominal = nets.propensity(pairs)
+        return nominal + nets.propensity_residual(pairs) if self.residual_propensity else nominal
+
+    def imputed(self, nets: Nets, pairs: Pairs, r_hat: Tensor, *, calibrated: bool) -> Tensor:
+        """(n,) e~, or e_hat where not `calibrated`; r_hat is the prediction's logit."""
+        m = nets.imputation(pairs)
+        if calibrated and self.residual_imputation:
+            m = m + nets.imputation_residual(pairs)
+        return m.sigmoid() if self.imputation == "error" else self.d(r_hat, m.sigmoid())
+
+    def exposure(self, nets: Nets, b: Batch) -> Terms:
+        """L_CTR."""
+        return {"exposure": b.space.expect(cross_entropy(nets.propensity(b.space), b.space.o))}
+
+    def impute(self, nets: Nets, b: Batch) -> Terms:
+        """L_IMP: nominal imputation and propensity; r_hat and p^ are held fixed."""
+        o = b.observed
+        r_hat = nets.prediction(o).detach()
+        e, e_hat = self.d(r_hat, o.r), self.imputed(nets, o, r_hat, calibrated=False)
+        weight = inverse(nets.propensity(o), self.floor).detach()
+        return {"imputation": o.average((e - e_hat) ** 2 * weight)}
+
+    def dr(self, nets: Nets, b: Batch) -> Terms:
+        """L_DR with calibrated propensities and imputed errors."""
+        o, d = b.observed, b.space
+        r_hat = nets.prediction(o)
+        e, e_tilde = self.d(r_hat, o.r), self.imputed(nets, o, r_hat, calibrated=True)
+        everywhere = self.imputed(nets, d, nets.prediction(d), calibrated=True)
+        return {
+            "direct": d.expect(everywhere),
+            "correction": o.expect((e - e_tilde) * inverse(self.calibrated(nets, o), self.floor)),
+        }
+
+    def ctcvr(self, nets: Nets, b: Batch) -> Terms:
+        """L_CTCVR with calibrated propensities."""
+        if not self.ctcvr_weight:
+            return {}
+        d = b.space
+        e = product_error(self.error_kind, self.calibrated(nets, d), nets.prediction(d), d.o * d.r)
+        return {"ctcvr": self.ctcvr_weight * d.expect(e)}
+
+    def unbiased(self, nets: Nets, b: Batch) -> Terms:
+        """L_U."""
+        assert b.unbiased is not None
+        return {"unbiased": b.unbiased.expect(self.d(nets.prediction(b.unbiased), b.unbiased.r))}
+
+    def agree(self, nets: Nets, b: Batch) -> Terms:
+        """L_B&U."""
+        biased = torch.stack(list(self.dr(nets, b).values())).sum()
+        return {"consistency": (biased - self.unbiased(nets, b)["unbiased"]) ** 2}

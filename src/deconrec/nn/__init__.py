@@ -1,0 +1,1 @@
+"""Plain modules, called with a `Pairs` or a `Rows`."""

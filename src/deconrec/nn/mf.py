@@ -1,0 +1,82 @@
+"""Matrix factorisation with biases: the backbone of paper 2."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deconrec.pairs import Pairs
+
+
+class MF(nn.Module):
+    """l_ui = p_u . q_i + b_u + b_i + b (a logit).
+
+    Parameters
+    ----------
+    n_users, n_items, dim: sizes; dim >= 1.
+    std: standard deviation of the factors at the start.
+    offset: start of the global bias b, a logit.
+    still: start with item factors and biases at zero, so that every logit is exactly `offset` and the gradient
+        is not zero (user factors stay random): the residual nets of Res-IPS and Res-DR.
+
+    Called with a `Pairs` of n rows; gives (n,) logits. On a grid it answers by one matrix product.
+    """
+
+    def __init__(
+        self, n_users: int, n_items: int, dim: int, *, std: float = 0.1, offset: float = 0.0, still: bool = False
+    ) -> None:
+        super().__init__()
+        self.user = nn.Parameter(torch.randn(n_users, dim) * std)
+        self.item = nn.Parameter(torch.zeros(n_items, dim) if still else torch.randn(n_items, dim) * std)
+        self.user_bias = nn.Parameter(torch.zeros(n_users))
+        self.item_bias = nn.Parameter(torch.zeros(n_items))
+        self.offset = nn.Parameter(torch.tensor(float(offset)))
+
+    def forward(self, pairs: Pairs) -> Tensor:
+        """(n,) logits."""
+        if pairs.grid is not None:
+            u, i = pairs.grid.users, pairs.grid.items
+            logits = torch.addmm(self.item_bias[i], self.user[u], self.item[i].T)
+            return (logits + self.user_bias[u, None]).reshape(-1) + self.offset
+        # embedding() and not indexing: its gradient is summed row by row, several times faster on a CPU.
+        p, q = (nn.functional.embedding(c, t) for c, t in ((pairs.user, self.user), (pairs.item, self.item)))
+        return (p * q).sum(1) + self.user_bias[pairs.user] + self.item_bias[pairs.item] + self.offset
+
+    def fold_in(
+        self, user: np.ndarray, item: np.ndarray, r: np.ndarray, n_users: int, penalty: float, rounds: int = 10
+    ) -> np.ndarray:
+        """Expected outcomes of new users, item side fixed: each user's factors and bias by ridge logistic regression.
+
+        Minimises sum over the user's rows of the cross-entropy plus (penalty / 2) (||p||^2 + b^2), the part of the
+        training objective (mean over n rows, penalty = l2 * n) that the user's own parameters enter, by Newton's
+        method (`rounds` at most).
+
+        Parameters
+        ----------
+        user, item: (n,) codes, users in [0, n_users).
+        r: (n,) outcomes in [0, 1].
+
+        Returns (n_users, n_items) in [0, 1]; a user without rows gets b = 0, p = 0.
+        """
+        q = self.item.detach().cpu().double().numpy()
+        base = (self.item_bias + self.offset).detach().cpu().double().numpy()
+        design = np.hstack([q, np.ones((len(q), 1))])
+        ridge = max(penalty, 1e-6) * np.eye(design.shape[1])
+        out = np.zeros((n_users, design.shape[1]))
+        order = np.argsort(user, kind="stable")
+        bounds = np.searchsorted(user[order], np.arange(n_users + 1))
+        for u in range(n_users):
+            rows = order[bounds[u] : bounds[u + 1]]
+            if not len(rows):
+                continue
+            x, y, shift, w = design[item[rows]], r[rows], base[item[rows]], out[u]
+            for _ in range(rounds):
+                p = 1.0 / (1.0 + np.exp(-(x @ w + shift)))
+                gradient = x.T @ (p - y) + ridge @ w
+                step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + ridge, gradient)
+                w = w - step / max(1.0, np.abs(step).max())
+                if np.abs(step).max() < 1e-8:
+                    break
+            out[u] = w
+        return 1.0 / (1.0 + np.exp(-(out @ design.T + base)))

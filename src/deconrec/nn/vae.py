@@ -1,0 +1,174 @@
+"""Networks over whole user rows: the exposure VAE and the outcome network of paper 1.
+
+Inputs stay sparse: the first layer sums the weight columns of the exposed items, so that no dense
+(users, items) input, mask or copy is made.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from deconrec.pairs import Rows
+
+
+class SparseLinear(nn.Module):
+    """Linear layer on [a_u / ||a_u||, dense extras], a_u the binary exposures.
+
+    Parameters
+    ----------
+    n_items, n_dense, n_out: input and output sizes.
+    dropout: share of a row's exposed items that is dropped while training (the rest scaled by 1 / (1 - dropout)).
+
+    Called with a `Rows` of B rows and (B, n_dense) extras or None; gives (B, n_out). A user without exposures
+    contributes zero, not 0/0.
+    """
+
+    def __init__(self, n_items: int, n_dense: int, n_out: int, dropout: float) -> None:
+        super().__init__()
+        bound = math.sqrt(6.0 / (n_items + n_dense + n_out))  # Glorot uniform, as the released code
+        self.items = nn.Parameter(torch.empty(n_items, n_out).uniform_(-bound, bound))
+        self.dense = nn.Parameter(torch.empty(n_dense, n_out).uniform_(-bound, bound)) if n_dense else None
+        self.bias = nn.Parameter(torch.zeros(n_out))
+        self.dropout = dropout
+
+    def forward(self, rows: Rows, extra: Tensor | None = None) -> Tensor:
+        """(B, n_out)."""
+        counts = rows.offset.diff().clamp_min(1).to(self.items.dtype)
+        weight = counts.rsqrt()[rows.row]
+        if self.training and self.dropout > 0:
+            keep = torch.rand_like(weight) >= self.dropout
+            weight = weight * keep / (1.0 - self.dropout)
+        summed = nn.functional.embedding_bag(
+            rows.item, self.items, rows.offset, mode="sum", per_sample_weights=weight, include_last_offset=True
+        )
+        out = summed + self.bias
+        if self.dense is not None:
+            assert extra is not None
+            out = out + extra @ self.dense
+        return out
+
+
+class Gaussian(nn.Module):
+    """A diagonal Gaussian head: (mean, log standard deviation clipped to [-20, 2]), each (B, n_out)."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.mean, self.log_std = nn.Linear(n_in, n_out), nn.Linear(n_in, n_out)
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation."""
+        return self.mean(h), self.log_std(h).clamp(-20.0, 2.0)
+
+
+def decoder(n_in: int, n_items: int, bias: Tensor | None) -> nn.Linear:
+    """Linear decoder to item logits, Glorot uniform, its bias starting at `bias` (n_items,) or 0."""
+    layer = nn.Linear(n_in, n_items)
+    nn.init.xavier_uniform_(layer.weight)
+    with torch.no_grad():
+        layer.bias.zero_() if bias is None else layer.bias.copy_(bias)
+    return layer
+
+
+def sample(mean: Tensor, log_std: Tensor, training: bool) -> Tensor:
+    """A reparameterised draw while training, the mean otherwise."""
+    return mean + torch.randn_like(mean) * log_std.exp() if training else mean
+
+
+class ExposureVAE(nn.Module):
+    """a_u -> z_u -> factorised Bernoulli logits (paper 1, section 4.1; no hidden layer, as released).
+
+    Parameters
+    ----------
+    bias: (n_items,) start of the decoder's bias. At logit(item popularity) it need not travel to
+        logit(0.01) = -4.6 in a thousand steps.
+    """
+
+    def __init__(self, n_items: int, dim: int, dropout: float, bias: Tensor | None) -> None:
+        super().__init__()
+        self.mean = SparseLinear(n_items, 0, dim, dropout)
+        self.log_std = SparseLinear(n_items, 0, dim, dropout)
+        self.decode = decoder(dim, n_items, bias)
+
+    def encode(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of q(z | a), each (B, dim)."""
+        return self.mean(rows), self.log_std(rows).clamp(-20.0, 2.0)
+
+    def forward(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """(logits (B, n_items), mean, log_std)."""
+        mean, log_std = self.encode(rows)
+        return self.decode(sample(mean, log_std, self.training)), mean, log_std
+
+
+class OutcomeNet(nn.Module):
+    """f(a_u, x_u, z_u) -> item logits (paper 1, section 4.2).
+
+    The paper's structure: {I + F + K -> hidden ... -> I}, all inputs at the first layer. With `variational` the
+    last hidden layer is a Gaussian code with a KL term (the released code and Concat-VAE); with `late`
+    the confounder joins at the decoder instead, as released.
+
+    Parameters
+    ----------
+    n_items, n_features, n_confounder: input sizes; the last two may be 0.
+    hidden: widths of the hidden layers (0 to 2 of them); without any, one linear map.
+    activation: "tanh" or "relu" between layers.
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        n_features: int,
+        n_confounder: int,
+        hidden: tuple[int, ...],
+        *,
+        dropout: float = 0.5,
+        activation: str = "tanh",
+        variational: bool = False,
+        late: bool = False,
+        bias: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.variational, self.late = variational, late
+        n_dense = n_features + (0 if late else n_confounder)
+        widths = list(hidden) or ([n_items] if not variational else [100])
+        self.first = SparseLinear(n_items, n_dense, widths[0], dropout)
+        self.linear = not hidden and not variational
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.middle = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
+        self.activation = torch.tanh if activation == "tanh" else torch.relu
+        self.code = Gaussian(widths[-1], widths[-1]) if variational and hidden else None
+        self.log_std = SparseLinear(n_items, n_dense, widths[-1], dropout) if variational and not hidden else None
+        if not self.linear:
+            self.out = decoder(widths[-1] + (n_confounder if late else 0), n_items, bias)
+        elif bias is not None:
+            with torch.no_grad():
+                self.first.bias.copy_(bias)
+
+    def forward(self, rows: Rows, x: Tensor | None, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(logits (B, n_items), KL (B,) of the code or None). x is (B, F), z (B, K), each None where absent."""
+        dense = [t for t in (x, None if self.late else z) if t is not None]
+        extra = torch.cat(dense, 1) if dense else None
+        h = self.first(rows, extra)
+        if self.linear:
+            return h, None
+        kl: Tensor | None = None
+        if self.log_std is not None:
+            log_std = self.log_std(rows, extra).clamp(-20.0, 2.0)
+            kl, h = kl_to_standard(h, log_std), sample(h, log_std, self.training)
+        else:
+            h = self.activation(h)
+            for layer in self.middle:
+                h = self.activation(layer(h))
+            if self.code is not None:
+                mean, log_std = self.code(h)
+                kl, h = kl_to_standard(mean, log_std), sample(mean, log_std, self.training)
+        if self.late and z is not None:
+            h = torch.cat([h, z], 1)
+        return self.out(h), kl
+
+
+def kl_to_standard(mean: Tensor, log_std: Tensor) -> Tensor:
+    """(B,) KL(N(mean, std^2) || N(0, I)), each input (B, K), in nats."""
+    return 0.5 * (mean**2 + (2 * log_std).exp() - 1.0 - 2 * log_std).sum(1)

@@ -1,0 +1,161 @@
+"""`Pairs`, `Rows` and `Batch`: what nets and losses are called with.
+
+Three populations of (user, item) pairs carry every risk: O (observed, from the biased log), D (the entire space
+of users x items) and R (the randomised log). A `Pairs` is a sample of one of them, and `expect` turns values on
+the sample into the population's share of (1/|D|) * sum, so that code reads as the papers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Features of all users and all items, shared by every sample: (n_users, F) and (n_items, G), or None."""
+
+    user: Tensor | None = None
+    item: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Tables:
+        """The same tables on a device."""
+        return Tables(*(None if t is None else t.to(device) for t in (self.user, self.item)))
+
+
+NO_TABLES = Tables()
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A rectangle users x items that a sample covers whole, row by row: (B,) and (J,) int64."""
+
+    users: Tensor
+    items: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """A sample of pairs standing for a population of share `mass` of D.
+
+    Attributes
+    ----------
+    user, item: (n,) int64 codes. For a grid, user-major.
+    o: (n,) exposure in {0, 1}.
+    r: (n,) outcome in [0, 1]; 0 where it was not observed (read it together with o).
+    mass: |population| / |D| as this sample stands for it (within a block: its observed share).
+    share: |population| / |D| of the whole data, so that `average` is a mean over the population.
+    tables: features of users and items, looked up only by nets that want them.
+    context: (n, ...) features of the row itself (an impression's hour, device, ...).
+    weight: (n,) sample weights, or None.
+    grid: set where the sample is a whole rectangle: a net may then answer by one matrix product.
+    """
+
+    user: Tensor
+    item: Tensor
+    o: Tensor
+    r: Tensor
+    mass: float = 1.0
+    share: float = 1.0
+    tables: Tables = NO_TABLES
+    context: Mapping[str, Tensor] = field(default_factory=dict)
+    weight: Tensor | None = None
+    grid: Grid | None = None
+
+    def __len__(self) -> int:
+        return len(self.o)
+
+    def expect(self, x: Tensor) -> Tensor:
+        """Monte-Carlo estimate of (1/|D|) * sum of x over the population: x is (n,), the result a scalar.
+
+        0 on an empty sample (a block without observed pairs), not NaN.
+        """
+        if not len(x):
+            return x.sum()
+        return self.mass * (x if self.weight is None else x * self.weight).mean()
+
+    def average(self, x: Tensor) -> Tensor:
+        """Monte-Carlo estimate of the mean of x over the population; 0 on an empty sample."""
+        return self.expect(x) / self.share if self.share > 0 else x.sum() * 0.0
+
+    @property
+    def x_user(self) -> Tensor | None:
+        """(n, F) features of each row's user."""
+        return None if self.tables.user is None else self.tables.user[self.user]
+
+    @property
+    def x_item(self) -> Tensor | None:
+        """(n, G) features of each row's item."""
+        return None if self.tables.item is None else self.tables.item[self.item]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Whole user rows, sparse: what row methods (the VAEs) read.
+
+    Attributes
+    ----------
+    user: (B,) int64 codes.
+    item: (nnz,) int64 codes of the exposed items, user by user.
+    offset: (B + 1,) int64; row b holds item[offset[b]:offset[b + 1]].
+    r: (nnz,) outcome in [0, 1].
+    rating: (nnz,) rating on its own scale.
+    x: (B, F) user features, or None.
+    n_items: width of a dense row.
+    """
+
+    user: Tensor
+    item: Tensor
+    offset: Tensor
+    r: Tensor
+    rating: Tensor
+    x: Tensor | None
+    n_items: int
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @cached_property
+    def row(self) -> Tensor:
+        """(nnz,) int64: the row, in [0, B), of every stored entry."""
+        return torch.repeat_interleave(torch.arange(len(self), device=self.item.device), self.offset.diff())
+
+    def dense(self, what: Literal["o", "r", "rating"]) -> Tensor:
+        """(B, n_items) in item order; 0 where not exposed."""
+        values = torch.ones_like(self.r) if what == "o" else self.r if what == "r" else self.rating
+        out = torch.zeros(len(self), self.n_items, dtype=values.dtype, device=values.device)
+        return out.index_put((self.row, self.item), values)
+
+    def to(self, device: torch.device | str) -> Rows:
+        """The same rows on a device."""
+        x = None if self.x is None else self.x.to(device)
+        moved = (t.to(device) for t in (self.user, self.item, self.offset, self.r, self.rating))
+        return Rows(*moved, x, self.n_items)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One step's samples.
+
+    Attributes
+    ----------
+    observed: sample of O.
+    space: sample of D.
+    unbiased: sample of R, or None where there is no randomised log.
+    rows: whole user rows (row samplers only).
+    weight: this batch's share of the pass, 1 on average; the engine multiplies losses by it, so that smaller
+        blocks do not count more.
+    epoch: epochs done, with fraction, for annealing.
+    """
+
+    observed: Pairs
+    space: Pairs
+    unbiased: Pairs | None = None
+    rows: Rows | None = None
+    weight: float = 1.0
+    epoch: float = 0.0

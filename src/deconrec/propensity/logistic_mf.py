@@ -1,0 +1,94 @@
+"""Logistic matrix factorisation of exposures: p_ui = sigma(p_u . q_i + b_u + b_i + b), fitted to o over D.
+
+Risk.   E_D[ -o log p - (1 - o) log(1 - p) ] + (l2 / 2) ||theta||^2
+Needs.  exposures only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.special import logit
+from torch import Tensor
+
+from deconrec.base import Propensity, Spec
+from deconrec.data.dataset import Dataset
+from deconrec.losses.elementwise import cross_entropy
+from deconrec.nn.mf import MF
+from deconrec.pairs import NO_TABLES, Batch, Pairs
+from deconrec.parameters import Search, parameter
+from deconrec.propensity.floor import Overlap, floored
+from deconrec.random import seed_sequence
+from deconrec.training.program import Adam, History, Nets, Phase, Program, Step, Terms
+from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs
+from deconrec.training.trainer import Trainer
+
+LARGEST_GRID = 50_000_000  # pairs
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LogisticMF(Propensity):
+    """Logistic matrix factorisation of the exposures."""
+
+    dim: int = parameter(8, "number of factors", low=1, search=Search(2, 64, log=True, whole=True))
+    lr: float = parameter(0.03, "learning rate of Adam", above=0)
+    l2: float = parameter(1e-5, "weight of (1/2)||theta||^2", low=0, search=Search(1e-7, 1e-3, log=True))
+    epochs: int = parameter(40, "passes over D", low=1)
+    batch: int = parameter(32_768, "pairs in a step", low=1)
+    floor: float = parameter(0.05, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
+    seed: int = parameter(0, "draws initial values and batches", low=0)
+
+    if TYPE_CHECKING:  # learned; an annotation here would be a parameter
+        nets_: Nets
+        history_: History
+        overlap_: Overlap
+
+    def fit(self, data: Dataset) -> LogisticMF:
+        """Fit to the exposures of the biased log."""
+        self.check_params()
+        generator = seed_sequence(self.seed, "propensity").generate_state(1)[0]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator))
+            self.nets_ = self.nets(Spec.of(data))
+            sampler: Sampler = UniformPairs(max(1, self.batch // 4), self.batch)
+            if data.n_users * data.n_items <= LARGEST_GRID:
+                sampler = Blocks.of_cells(data.shape, self.batch)
+            trainer = Trainer(self.epochs, Adam(self.lr, self.l2), seed=self.seed)
+            source = Source.of(data, NO_TABLES)
+            self.history_ = trainer.run(self.nets_, self.program(), sampler, source)
+        observed = Pairs(*(torch.as_tensor(c, dtype=torch.int64) for c in (data.biased.user, data.biased.item)),
+                         torch.ones(len(data.biased)), torch.ones(len(data.biased)))
+        with torch.no_grad():
+            p = torch.sigmoid(self.nets_.propensity(observed)).numpy()
+        self.overlap_ = Overlap.of(p, self.floor)
+        self.overlap_.warn("logistic-mf")
+        return self
+
+    def nets(self, spec: Spec) -> Nets:
+        """The network; its offset starts at the log's density."""
+        start = float(logit(np.clip(spec.density, 1e-6, 1 - 1e-6)))
+        return Nets(propensity=MF(*spec.shape, self.dim, offset=start))
+
+    def program(self) -> Program:
+        """One step over D."""
+        return [Phase(Step(self.exposure, updates=("propensity",)))]
+
+    def exposure(self, nets: Nets, b: Batch) -> Terms:
+        """L_CTR."""
+        return {"exposure": b.space.expect(cross_entropy(nets.propensity(b.space), b.space.o))}
+
+    @torch.no_grad()
+    def __call__(self, pairs: Pairs) -> Tensor:
+        """(n,) in [floor, 1]."""
+        return floored(torch.sigmoid(self.nets_.to(pairs.o.device).propensity(pairs)), self.floor)
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return {k: v.detach().cpu().numpy() for k, v in self.nets_.state_dict().items()}
+
+    def _restore(self, state: Mapping[str, np.ndarray], spec: Spec) -> None:
+        self.nets_ = self.nets(spec)
+        self.nets_.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in state.items()})

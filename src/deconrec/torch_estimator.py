@@ -1,0 +1,414 @@
+"""Methods trained by gradient: `PairEstimator` (networks over pairs) and `RowEstimator` (over user rows).
+
+A method file gives `nets(spec)` and `program()`; everything else stands here once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deconrec.base import Estimator, ExposureModel, Propensity, Spec
+from deconrec.data.dataset import Dataset, Features, Log
+from deconrec.data.split import ValidationPart
+from deconrec.errors import DataError, MissingUnbiasedLog
+from deconrec.evaluation.ranking import place_block
+from deconrec.evaluation.rating import auc, logloss, mse
+from deconrec.losses.elementwise import ErrorKind, error
+from deconrec.pairs import NO_TABLES, Pairs, Rows, Tables
+from deconrec.parameters import Parameterised, Search, parameter
+from deconrec.random import seed_sequence
+from deconrec.training.program import Adam, History, Nets, Program
+from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, log_pairs, user_rows
+from deconrec.training.trainer import Trainer
+
+LARGEST_GRID = 50_000_000  # NOTE pairs; a larger space is sampled uniformly, not visited whole
+VALIDATION_K = 20
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TorchEstimator(Estimator):
+    """A method whose networks are trained by the engine."""
+
+    lr: float = parameter(0.01, "learning rate of Adam", above=0, search=Search(1e-3, 5e-2, log=True))
+    l2: float = parameter(1e-4, "weight of (1/2)||theta||^2", low=0, search=Search(1e-6, 1e-2, log=True))
+    epochs: int = parameter(300, "most passes over the data", low=0)
+    patience: int = parameter(20, "epochs without a better validation score before stopping; 0 = never", low=0)
+    batch: int = parameter(2048, "pairs (or users, for row methods) in a step", low=1)
+    seed: int = parameter(0, "draws initial values, batches and the hold-out", low=0)
+    device: str = parameter("cpu", "torch device: cpu, cuda, cuda:0, mps")
+
+    if TYPE_CHECKING:  # learned; an annotation here would be a parameter
+        nets_: Nets
+        history_: History
+        x_mean_: np.ndarray
+        x_std_: np.ndarray
+
+    @abstractmethod
+    def nets(self, spec: Spec) -> Nets:
+        """The networks, freshly initialised."""
+
+    @abstractmethod
+    def program(self) -> Program:
+        """The training program."""
+
+    @abstractmethod
+    def sampler(self, data: Dataset) -> Sampler:
+        """The sampler of a data set."""
+
+    @abstractmethod
+    def validation_score(self, validation: ValidationPart) -> float:
+        """Higher is better."""
+
+    # ------------------------------------------------------------------ fitting
+    def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
+        generator = seed_sequence(self.seed, "initial values").generate_state(1)[0]
+        with torch.random.fork_rng(devices=[]):  # dropout and initial values leave the caller's generator alone
+            torch.manual_seed(int(generator))
+            self._standardise(data)
+            for name, model in self._nuisances().items():
+                setattr(self, f"{name}_", _fit_nuisance(model, data, validation, self.seed, type(self).__name__))
+            self.nets_ = self.nets(self.spec_).to(self.device)
+            source = Source.of(data, self.tables(data), self.device)
+            score = (lambda: self.validation_score(validation)) if len(validation.data.biased) else None
+            trainer = Trainer(
+                self.epochs,
+                Adam(self.lr, self.l2),
+                self.patience,
+                seed=self.seed,
+                progress=type(self).__name__ if progress else None,
+            )
+            self.history_ = trainer.run(self.nets_, self.program(), self.sampler(data), source, score)
+
+    def _nuisances(self) -> dict[str, Parameterised]:
+        fields = dataclasses.fields(self)
+        return {
+            f.name: getattr(self, f.name)
+            for f in fields
+            if "options" in f.metadata and getattr(self, f.name) is not None
+        }
+
+    def _standardise(self, data: Dataset) -> None:
+        """Mean and scale of user features, from the users who are trained on."""
+        if self.tags.uses_features and data.user_features is not None:
+            x = data.user_features.values[~data.user_features.missing]
+            x = x if len(x) else data.user_features.values
+            self.x_mean_ = x.mean(0)
+            spread = x.std(0)
+            self.x_std_ = np.where(spread > 1e-6, spread, 1.0).astype(np.float32)
+        else:
+            self.x_mean_, self.x_std_ = np.zeros(0, np.float32), np.ones(0, np.float32)
+
+    def tables(self, data: Dataset) -> Tables:
+        """Feature tables as the networks see them: users standardised on training users."""
+        if not self.tags.uses_features:
+            return NO_TABLES
+        return Tables(self._x(data.user_features), _tensor(data.item_features))
+
+    def _x(self, features: Features | None) -> Tensor | None:
+        if features is None or not len(self.x_mean_):
+            return None
+        return torch.from_numpy((features.values - self.x_mean_) / self.x_std_)
+
+    # ------------------------------------------------------------------ saving
+    def _state(self) -> dict[str, np.ndarray]:
+        out = {f"nets.{k}": v.detach().cpu().numpy() for k, v in self.nets_.state_dict().items()}
+        out |= {"x_mean": self.x_mean_, "x_std": self.x_std_}
+        for name in self._nuisances():
+            out |= {f"{name}.{k}": v for k, v in getattr(self, f"{name}_")._state().items()}
+        return out
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self.x_mean_, self.x_std_ = np.array(state["x_mean"]), np.array(state["x_std"])
+        for name, model in self._nuisances().items():
+            fitted = model.clone()
+            fitted._restore(_below(state, f"{name}."), self.spec_)  # type: ignore[attr-defined]
+            setattr(self, f"{name}_", fitted)
+        self.nets_ = self.nets(self.spec_)
+        arrays = {k: torch.from_numpy(np.array(v)) for k, v in _below(state, "nets.").items()}
+        self.nets_.load_state_dict(arrays)
+        self.nets_.to(self.device).eval()
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class PairEstimator(TorchEstimator):
+    """A method whose networks answer for (user, item) pairs.
+
+    The net named `prediction` gives the logit of the outcome. Fold-in of a new user: its factors and bias alone
+    are fitted to its history, unweighted, with the item side fixed and the training's L2 (see `nn.mf`).
+    """
+
+    dim: int = parameter(32, "number of factors", low=1, search=Search(4, 128, log=True, whole=True))
+    error: str = parameter(
+        "auto",
+        "pointwise error d(r, r_hat): auto = cross-entropy for a binary outcome, squared otherwise",
+        choices=("auto", "cross-entropy", "squared"),
+    )
+
+    @property
+    def error_kind(self) -> ErrorKind:
+        """The pointwise error in force.
+
+        Raises
+        ------
+        DataError: cross-entropy on an outcome that is not binary.
+        """
+        binary = self.scale_.binary
+        if self.error == "auto":
+            return "cross-entropy" if binary else "squared"
+        if self.error == "cross-entropy" and not binary:
+            raise DataError(
+                f"the cross-entropy of {type(self).__name__} needs outcomes 0 and 1; the ratings run from "
+                f"{self.scale_.low:g} to {self.scale_.high:g}. Use error='squared', or set `binarize`."
+            )
+        return "squared" if self.error == "squared" else "cross-entropy"
+
+    def d(self, logit: Tensor, r: Tensor) -> Tensor:
+        """d(r, r_hat), elementwise, with r_hat = sigma(logit)."""
+        return error(self.error_kind, logit, r)
+
+    @property
+    def reads_space(self) -> bool:
+        """Whether a risk of the method reads the entire space D."""
+        return True
+
+    def sampler(self, data: Dataset) -> Sampler:
+        """Blocks where the space is read and small enough to be visited whole, else uniform pairs."""
+        if not self.reads_space:
+            return UniformPairs(self.batch)
+        if data.n_users * data.n_items <= LARGEST_GRID:
+            return Blocks.of_cells(data.shape, self.batch)
+        return UniformPairs(max(1, self.batch // 4), self.batch)
+
+    def validation_score(self, validation: ValidationPart) -> float:
+        """AUC where both outcomes occur, minus the error otherwise."""
+        return pairs_score(self, validation.data, validation.data.biased)
+
+    @torch.no_grad()
+    def _pairs(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        out = np.empty(len(user))
+        for start in range(0, len(user), 1_000_000):
+            part = slice(start, start + 1_000_000)
+            u, i = (torch.tensor(c[part], dtype=torch.int64, device=self.device) for c in (user, item))
+            empty = torch.zeros(len(u), device=self.device)
+            logit = self.nets_.prediction(Pairs(u, i, empty, empty, tables=self._tables()))
+            out[part] = torch.sigmoid(logit).cpu().numpy()
+        return out
+
+    @torch.no_grad()
+    def _block(self, users: np.ndarray) -> np.ndarray:
+        from deconrec.pairs import Grid
+        from deconrec.training.samplers import LazyPairs
+
+        n_items = self.spec_.n_items
+        grid = Grid(
+            torch.as_tensor(users, dtype=torch.int64, device=self.device), torch.arange(n_items, device=self.device)
+        )
+        empty = torch.empty(0, device=self.device)
+        logit = self.nets_.prediction(LazyPairs(o=empty, r=empty, tables=self._tables(), grid=grid))
+        return torch.sigmoid(logit).reshape(len(users), n_items).cpu().numpy()
+
+    def _tables(self) -> Tables:
+        return NO_TABLES
+
+    @torch.no_grad()
+    def _fold_in(self, history: Dataset) -> np.ndarray:
+        net = self.nets_.prediction
+        return net.fold_in(
+            history.biased.user,
+            history.biased.item,
+            history.outcome(history.biased),
+            history.n_users,
+            penalty=self.l2 * max(float(self.seen_.nnz), 1.0),
+        )
+
+    def _item_vectors(self) -> np.ndarray | None:
+        return self.nets_.prediction.item.detach().cpu().numpy()
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class RowEstimator(TorchEstimator):
+    """A method whose networks read whole user rows (exposures, features, substitute confounders).
+
+    A new user is scored from its history by one forward pass: fold-in is exact. Where the likelihood gives
+    affinities and no expected outcome, a monotone map fitted on training exposures gives the outcome (`calibrate`).
+    """
+
+    if TYPE_CHECKING:  # learned; an annotation here would be a parameter
+        rows_: Source
+
+    @abstractmethod
+    def logits(self, nets: Nets, rows: Rows) -> Tensor:
+        """(B, n_items) logits in evaluation mode."""
+
+    def sampler(self, data: Dataset) -> Sampler:
+        """Blocks of `batch` user rows."""
+        return Blocks(min(self.batch, data.n_users))
+
+    def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
+        super()._fit(data, validation, progress)
+        self.rows_ = Source.of(data, self.tables(data), self.device)
+        self._calibrate(data)
+
+    def _covered(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones(data.n_users, bool), np.ones(data.n_items, bool)
+
+    def validation_score(self, validation: ValidationPart) -> float:
+        """NDCG@20 of validation users' held-out positives (any held-out row where no positive is defined);
+        without validation users, the pairs' score.
+        """
+        if validation.history is None:
+            return pairs_score(self, validation.data, validation.data.biased)
+        target = validation.data.biased
+        task = validation.data.task
+        if task.binarize is not None or task.relevant is not None:
+            positive = target.take(task.positive(target.rating))
+            target = positive if len(positive) else target
+        history = validation.history
+        placed = place_block(
+            self._affinity(history),
+            target.pattern(history.shape),
+            history.biased.pattern(history.shape),
+            depth=VALIDATION_K,
+        )
+        return placed.values("ndcg", VALIDATION_K).mean
+
+    @torch.no_grad()
+    def _affinity(self, history: Dataset) -> np.ndarray:
+        """(n, n_items) log-softmax scores of the users of a data set."""
+        source = Source.of(history, self.tables(history), self.device)
+        return self._source_affinity(source, np.arange(history.n_users))
+
+    def _source_affinity(self, source: Source, users: np.ndarray) -> np.ndarray:
+        training = self.nets_.training
+        self.nets_.eval()
+        out = np.empty((len(users), source.shape[1]), np.float32)
+        for start in range(0, len(users), 1024):
+            rows, _ = user_rows(source, users[start : start + 1024])
+            logits = torch.log_softmax(self.logits(self.nets_, rows), 1)
+            out[start : start + len(rows)] = logits.cpu().numpy()
+        self.nets_.train(training)
+        return out
+
+    @torch.no_grad()
+    def _calibrate(self, data: Dataset) -> None:
+        """E[r | affinity] = sigma(slope * affinity + shift), by logistic regression on the training exposures.
+
+        Only the map's ends need the ratings; the slope is kept positive so that the ranking is the network's.
+        """
+        user, item, r = self.rows_.user, self.rows_.item, self.rows_.r
+        rng = np.random.default_rng(0)
+        users = np.arange(data.n_users)
+        if len(users) > 5_000:
+            users = np.sort(rng.choice(users, 5_000, replace=False))
+        scores = self._source_affinity(self.rows_, users)
+        place = np.full(data.n_users, -1)
+        place[users] = np.arange(len(users))
+        rows = place[user] >= 0
+        self.slope_, self.shift_ = platt(scores[place[user[rows]], item[rows]], r[rows])
+
+    def _outcome(self, affinity: np.ndarray) -> np.ndarray:
+        return 1.0 / (1.0 + np.exp(-(self.slope_ * affinity + self.shift_)))
+
+    @torch.no_grad()
+    def _block(self, users: np.ndarray) -> np.ndarray:
+        return self._outcome(self._source_affinity(self.rows_, users))
+
+    def _pairs(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        if not hasattr(self, "slope_"):  # validation while training
+            self.rows_, self.slope_, self.shift_ = self.rows_, 1.0, 0.0
+        users, back = np.unique(user, return_inverse=True)
+        return self._block(users)[back, item]
+
+    def _fold_in(self, history: Dataset) -> np.ndarray:
+        return self._outcome(self._affinity(history))
+
+    def _state(self) -> dict[str, np.ndarray]:
+        out = super()._state()
+        x = self.rows_.tables.user
+        out |= {
+            "rows.user": self.rows_.user,
+            "rows.item": self.rows_.item,
+            "rows.r": self.rows_.r,
+            "rows.rating": self.rows_.rating,
+            "rows.indptr": self.rows_.indptr,
+            "calibration": np.array([self.slope_, self.shift_]),
+        }
+        return out if x is None else out | {"rows.x": x.cpu().numpy()}
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        super()._restore(state)
+        self.slope_, self.shift_ = (float(v) for v in state["calibration"])
+        x = torch.from_numpy(np.array(state["rows.x"])) if "rows.x" in state else None
+        names = ("user", "item", "r", "rating", "indptr")
+        arrays = [np.array(state[f"rows.{name}"]) for name in names]
+        device = torch.device(self.device)
+        self.rows_ = Source(self.spec_.shape, *arrays, None, Tables(x).to(device), device)
+
+
+def pairs_score(model: Estimator, data: Dataset, log: Log) -> float:
+    """Validation score of predictions for the rows of a log: AUC where both outcomes occur, minus the error."""
+    r = data.outcome(log)
+    prediction = model._pairs(log.user, log.item)
+    if not data.outcome_scale.binary:
+        return -mse(prediction, r)
+    return -logloss(prediction, r) if r.min() == r.max() else auc(prediction, r)
+
+
+def platt(score: np.ndarray, r: np.ndarray, rounds: int = 30) -> tuple[float, float]:
+    """(slope > 0, shift) of the logistic regression of r in [0, 1] on a score, by Newton's method.
+
+    A slope that the data would have at 0 or below is set to 1e-3: outcomes then hardly differ, and ranks stay.
+    """
+    from scipy.special import expit, logit
+
+    mean = float(np.clip(r.mean() if len(r) else 0.5, 1e-4, 1 - 1e-4))
+    if len(r) < 2 or np.ptp(score) < 1e-12 or np.ptp(r) < 1e-12:
+        centre = float(score.mean()) if len(score) else 0.0
+        return 1e-3, float(logit(mean)) - 1e-3 * centre
+    centre, spread = float(score.mean()), float(score.std())
+    x = (score - centre) / spread
+    a, b = 0.0, float(logit(mean))
+    for _ in range(rounds):
+        p = expit(a * x + b)
+        w = np.maximum(p * (1 - p), 1e-9)
+        g = np.array([((p - r) * x).sum() + 1e-3 * a, (p - r).sum()])
+        h = np.array([[(w * x * x).sum() + 1e-3, (w * x).sum()], [(w * x).sum(), w.sum()]])
+        step = np.linalg.solve(h, g)
+        a, b = a - step[0], b - step[1]
+        if np.abs(step).max() < 1e-10:
+            break
+    if a / spread < 1e-3:
+        return 1e-3, float(logit(mean)) - 1e-3 * centre
+    return float(a / spread), float(b - a * centre / spread)
+
+
+def _fit_nuisance(
+    model: Parameterised, data: Dataset, validation: ValidationPart, seed: int, who: str
+) -> Parameterised:
+    fitted = model.clone()
+    if "seed" in fitted._names():
+        fitted.set_params(seed=seed)
+    fitted.check_params()
+    if isinstance(fitted, Propensity):
+        if fitted.needs_unbiased and data.unbiased is None:
+            raise MissingUnbiasedLog(f"{type(fitted).__name__}, the propensity of {who},")
+        return fitted.fit(data)
+    if isinstance(fitted, ExposureModel):
+        return fitted.fit(data, validation.history)
+    raise DataError(f"{who} has a nuisance {type(fitted).__name__} that is no propensity and no exposure model.")
+
+
+def _tensor(features: Features | None) -> Tensor | None:
+    return None if features is None else torch.from_numpy(np.array(features.values))
+
+
+def _below(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}

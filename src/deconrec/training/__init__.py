@@ -1,0 +1,1 @@
+"""Samplers, programs (steps and phases) and the trainer that runs them."""

@@ -1,0 +1,286 @@
+"""Samplers are values: `Blocks` (rectangles of users x items, or user rows) and `UniformPairs`.
+
+Every sampler makes the same promise: over a pass, `batch.weight * batch.observed.expect(x)` averages to
+(1/|D|) * sum of x over O, and the same for D and R, so that a risk is the same whatever the sampler.
+Nothing here allocates users x items beyond one block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deconrec.data.dataset import Dataset, Log
+from deconrec.pairs import Batch, Grid, Pairs, Rows, Tables
+
+LARGEST_UNBIASED = 16_384  # rows of R in one step; more are sampled afresh each step
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set as tensors: what samplers draw from.
+
+    Attributes
+    ----------
+    shape: (n_users, n_items).
+    user, item, r, rating: (n,) the biased log, sorted by user and then item.
+    indptr: (n_users + 1,) rows of a user.
+    unbiased: the randomised log as pairs, or None.
+    tables: standardised user features, item features; see `standardised`.
+    """
+
+    shape: tuple[int, int]
+    user: np.ndarray
+    item: np.ndarray
+    r: np.ndarray
+    rating: np.ndarray
+    indptr: np.ndarray
+    unbiased: Pairs | None
+    tables: Tables
+    device: torch.device
+
+    @classmethod
+    def of(cls, data: Dataset, tables: Tables, device: torch.device | str = "cpu") -> Source:
+        """The source of a data set."""
+        indptr, order = data.biased.by_user(data.n_users)
+        log = data.biased.take(order)
+        unbiased = None
+        if data.unbiased is not None and len(data.unbiased):
+            unbiased = log_pairs(data, data.unbiased, tables, device)
+        return cls(
+            data.shape,
+            log.user,
+            log.item,
+            data.outcome(log),
+            log.rating,
+            indptr,
+            unbiased,
+            tables.to(device),
+            torch.device(device),
+        )
+
+    @property
+    def density(self) -> float:
+        """|O| / |D|."""
+        return len(self.user) / (self.shape[0] * self.shape[1])
+
+    def tensor(self, array: np.ndarray, dtype: torch.dtype) -> Tensor:
+        """An array on the source's device."""
+        return torch.as_tensor(array, dtype=dtype, device=self.device)
+
+    def randomised(self, rng: np.random.Generator) -> Pairs | None:
+        """R for one step: the whole of it, or a uniform sample where it is large."""
+        pairs = self.unbiased
+        if pairs is None or len(pairs) <= LARGEST_UNBIASED:
+            return pairs
+        rows = torch.from_numpy(rng.integers(0, len(pairs), LARGEST_UNBIASED)).to(self.device)
+        return Pairs(pairs.user[rows], pairs.item[rows], pairs.o[rows], pairs.r[rows], tables=pairs.tables)
+
+    def seen(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(o, r) of pairs given as user * n_items + item."""
+        keys = self.user.astype(np.int64) * self.shape[1] + self.item
+        if not len(keys):
+            return np.zeros(len(cells), np.float32), np.zeros(len(cells), np.float32)
+        place = np.minimum(np.searchsorted(keys, cells), len(keys) - 1)
+        o = (keys[place] == cells).astype(np.float32)
+        return o, o * self.r[place]
+
+
+def log_pairs(data: Dataset, log: Log, tables: Tables, device: torch.device | str = "cpu") -> Pairs:
+    """The rows of a log as pairs of mass 1."""
+    return Pairs(
+        torch.as_tensor(log.user, dtype=torch.int64, device=device),
+        torch.as_tensor(log.item, dtype=torch.int64, device=device),
+        torch.ones(len(log), device=device),
+        torch.as_tensor(data.outcome(log), device=device),
+        tables=tables.to(device),
+    )
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Rectangles of users x items visited whole; `items=None` gives whole user rows.
+
+    Parameters
+    ----------
+    users, items: target numbers in a block. Users and items are shuffled each epoch and cut into blocks of
+        nearly equal size.
+    """
+
+    users: int
+    items: int | None = None
+
+    @classmethod
+    def of_cells(cls, shape: tuple[int, int], cells: int) -> Blocks:
+        """Blocks of about `cells` cells with the proportions of the whole."""
+        parts = max(1, math.ceil(math.sqrt(shape[0] * shape[1] / cells) - 1e-9))
+        return cls(math.ceil(shape[0] / parts), math.ceil(shape[1] / parts))
+
+    def batches(self, source: Source, rng: np.random.Generator, epoch: int) -> Iterator[Batch]:
+        """One pass over all blocks."""
+        if self.items is None:
+            yield from self._rows(source, rng, epoch)
+            return
+        n_users, n_items = source.shape
+        n_ub, n_ib = math.ceil(n_users / self.users), math.ceil(n_items / self.items)
+        if n_ub * n_ib == 1:
+            users, items = np.arange(n_users), np.arange(n_items)
+            yield self._block(source, users, items, np.arange(len(source.user)), rng, 1, float(epoch))
+            return
+        user_blocks = [np.sort(b) for b in np.array_split(rng.permutation(n_users), n_ub)]
+        item_blocks = [np.sort(b) for b in np.array_split(rng.permutation(n_items), n_ib)]
+        block_of_user, block_of_item = np.empty(n_users, np.int64), np.empty(n_items, np.int64)
+        for k, users in enumerate(user_blocks):
+            block_of_user[users] = k
+        for k, items in enumerate(item_blocks):
+            block_of_item[items] = k
+        block = block_of_user[source.user] * n_ib + block_of_item[source.item]
+        order = np.argsort(block, kind="stable")
+        bounds = np.searchsorted(block[order], np.arange(n_ub * n_ib + 1))
+        for done, k in enumerate(rng.permutation(n_ub * n_ib)):
+            rows = order[bounds[k] : bounds[k + 1]]
+            now = epoch + done / (n_ub * n_ib)
+            yield self._block(source, user_blocks[k // n_ib], item_blocks[k % n_ib], rows, rng, n_ub * n_ib, now)
+
+    def _block(
+        self,
+        source: Source,
+        users: np.ndarray,
+        items: np.ndarray,
+        rows: np.ndarray,
+        rng: np.random.Generator,
+        n_blocks: int,
+        epoch: float,
+    ) -> Batch:
+        size = len(users) * len(items)
+        cell = np.searchsorted(users, source.user[rows]) * len(items) + np.searchsorted(items, source.item[rows])
+        o, r = np.zeros(size, np.float32), np.zeros(size, np.float32)
+        o[cell], r[cell] = 1.0, source.r[rows]
+        grid = Grid(source.tensor(users, torch.int64), source.tensor(items, torch.int64))
+        space = LazyPairs(
+            o=source.tensor(o, torch.float32), r=source.tensor(r, torch.float32), tables=source.tables, grid=grid
+        )
+        observed = _observed(source, rows, mass=len(rows) / size)
+        weight = size * n_blocks / (source.shape[0] * source.shape[1])
+        return Batch(observed, space, source.randomised(rng), weight=weight, epoch=epoch)
+
+    def _rows(self, source: Source, rng: np.random.Generator, epoch: int) -> Iterator[Batch]:
+        n_users = source.shape[0]
+        n_blocks = math.ceil(n_users / self.users)
+        for done, users in enumerate(np.array_split(rng.permutation(n_users), n_blocks)):
+            rows, where = user_rows(source, users)
+            observed = _observed(source, where, mass=len(where) / (len(users) * source.shape[1]))
+            space = LazyPairs(
+                o=torch.empty(0, device=source.device),
+                r=torch.empty(0, device=source.device),
+                tables=source.tables,
+                grid=Grid(rows.user, torch.arange(source.shape[1], device=source.device)),
+            )
+            weight = len(users) * n_blocks / n_users
+            now = epoch + done / n_blocks
+            yield Batch(observed, space, source.randomised(rng), rows, weight=weight, epoch=now)
+
+
+@dataclass(frozen=True)
+class UniformPairs:
+    """Mini-batches of observed rows, and for each a uniform draw of pairs from D: for large catalogues.
+
+    Parameters
+    ----------
+    observed: rows of the biased log in a step (shuffled each epoch, cut nearly equal).
+    space: pairs drawn uniformly, with replacement, from D in a step; 0 where no risk reads D.
+    """
+
+    observed: int
+    space: int = 0
+
+    def batches(self, source: Source, rng: np.random.Generator, epoch: int) -> Iterator[Batch]:
+        """One pass over the observed rows."""
+        n = len(source.user)
+        n_batches = max(1, math.ceil(n / self.observed))
+        density = source.density
+        for done, rows in enumerate(np.array_split(rng.permutation(n), n_batches)):
+            observed = _observed(source, rows, mass=density)
+            space = _empty(source)
+            if self.space:
+                user = rng.integers(0, source.shape[0], self.space)
+                item = rng.integers(0, source.shape[1], self.space)
+                o, r = source.seen(user * source.shape[1] + item)
+                space = Pairs(
+                    source.tensor(user, torch.int64),
+                    source.tensor(item, torch.int64),
+                    source.tensor(o, torch.float32),
+                    source.tensor(r, torch.float32),
+                    tables=source.tables,
+                )
+            weight = len(rows) * n_batches / max(n, 1)
+            yield Batch(observed, space, source.randomised(rng), weight=weight, epoch=epoch + done / n_batches)
+
+
+Sampler = Blocks | UniformPairs
+
+
+class LazyPairs(Pairs):
+    """A grid's pairs, whose long index vectors are made only if a net asks for them."""
+
+    def __init__(self, *, o: Tensor, r: Tensor, tables: Tables, grid: Grid) -> None:
+        for name, value in {"o": o, "r": r, "tables": tables, "grid": grid}.items():
+            object.__setattr__(self, name, value)
+        for name, default in {"mass": 1.0, "share": 1.0, "context": {}, "weight": None}.items():
+            object.__setattr__(self, name, default)
+
+    def __getattr__(self, name: str) -> Tensor:
+        """`user` and `item`, (B * J,) int64, on first use."""
+        grid = self.__dict__["grid"]
+        if name == "user":
+            value = grid.users.repeat_interleave(len(grid.items))
+        elif name == "item":
+            value = grid.items.repeat(len(grid.users))
+        else:
+            raise AttributeError(name)
+        object.__setattr__(self, name, value)
+        return value
+
+
+def _observed(source: Source, rows: np.ndarray, mass: float) -> Pairs:
+    return Pairs(
+        source.tensor(source.user[rows], torch.int64),
+        source.tensor(source.item[rows], torch.int64),
+        torch.ones(len(rows), device=source.device),
+        source.tensor(source.r[rows], torch.float32),
+        mass=mass,
+        share=source.density,
+        tables=source.tables,
+    )
+
+
+def _empty(source: Source) -> Pairs:
+    index = torch.empty(0, dtype=torch.int64, device=source.device)
+    value = torch.empty(0, device=source.device)
+    return Pairs(index, index, value, value, tables=source.tables)
+
+
+def user_rows(source: Source, users: np.ndarray) -> tuple[Rows, np.ndarray]:
+    """(the rows of these users, their positions in the source's log)."""
+    counts = np.diff(source.indptr)[users]
+    offset = np.concatenate([[0], np.cumsum(counts)])
+    where = np.repeat(source.indptr[users] - offset[:-1], counts) + np.arange(offset[-1])
+    codes = source.tensor(users, torch.int64)
+    x = source.tables.user
+    return (
+        Rows(
+            codes,
+            source.tensor(source.item[where], torch.int64),
+            source.tensor(offset, torch.int64),
+            source.tensor(source.r[where], torch.float32),
+            source.tensor(source.rating[where], torch.float32),
+            None if x is None else x[codes],
+            source.shape[1],
+        ),
+        where,
+    )

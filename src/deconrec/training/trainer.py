@@ -1,0 +1,140 @@
+"""The one training loop: runs a program over a sampler, stops early, keeps a true copy of the best state."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from deconrec.errors import TrainingError
+from deconrec.random import numpy_generator
+from deconrec.training.program import SGD, Adam, History, Mover, Nets, Program
+from deconrec.training.samplers import Sampler, Source
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Parameters
+    ----------
+    epochs: passes, >= 0.
+    optimizer: of every step that names none.
+    patience: epochs without a better validation score before training stops; 0 = never.
+    warmup: epochs before the best state is first looked for.
+    seed: shuffles batches (the nets' own start is the estimator's).
+    progress: title of a progress bar on a terminal; None = silent.
+    """
+
+    epochs: int
+    optimizer: Adam | SGD = Adam()
+    patience: int = 0
+    warmup: int = 0
+    seed: int = 0
+    progress: str | None = None
+
+    def run(
+        self,
+        nets: Nets,
+        program: Program,
+        sampler: Sampler,
+        source: Source,
+        score: Callable[[], float] | None = None,
+    ) -> History:
+        """Train `nets` in place.
+
+        Parameters
+        ----------
+        score: validation score after each epoch, higher is better; the best epoch's state is kept. None = keep the
+            last state.
+
+        Raises
+        ------
+        TrainingError: a term is not finite; names the term, the epoch and the nets. The nets then hold the
+            best state so far.
+        """
+        history = History()
+        movers = [[Mover.of(step, nets, self.optimizer) for step in phase.steps] for phase in program]
+        rng = numpy_generator(self.seed, "batches")
+        best, best_score, waited = copy.deepcopy(nets.state_dict()), -float("inf"), 0
+        with _bar(self.progress, self.epochs) as advance:
+            for epoch in range(self.epochs):
+                started = time.perf_counter()
+                record: dict[str, float] = {}
+                nets.train()
+                try:
+                    for phase, steps in zip(program, movers, strict=True):
+                        if not phase.active(epoch):
+                            continue
+                        if phase.before is not None:
+                            with torch.no_grad():
+                                phase.before(nets)
+                        record |= _one_pass(nets, steps, sampler, source, rng, epoch)
+                except TrainingError:
+                    nets.load_state_dict(best)
+                    raise
+                nets.eval()
+                if score is not None:
+                    with torch.no_grad():
+                        record["score"] = value = float(score())
+                    if value > best_score and epoch >= self.warmup:
+                        best, best_score, waited = copy.deepcopy(nets.state_dict()), value, 0
+                        history.best_epoch = epoch
+                    elif epoch >= self.warmup:
+                        waited += 1
+                else:
+                    history.best_epoch = epoch
+                record["seconds"] = time.perf_counter() - started
+                history.epochs.append(record)
+                advance(record)
+                if score is not None and self.patience and waited >= self.patience:
+                    history.stopped = "patience"
+                    break
+        if score is not None and best_score > -float("inf"):
+            nets.load_state_dict(best)
+        nets.eval()
+        return history
+
+
+def _one_pass(
+    nets: Nets, movers: list[Mover], sampler: Sampler, source: Source, rng: object, epoch: int
+) -> dict[str, float]:
+    """One epoch of one phase; gives the batch-weighted mean of every term."""
+    sums: dict[str, torch.Tensor] = {}
+    owners: dict[str, tuple[str, ...]] = {}
+    batches = 0
+    for batch in sampler.batches(source, rng, epoch):  # type: ignore[arg-type]
+        batches += 1
+        for mover in movers:
+            for name, value in mover.move(nets, batch).items():
+                owners[name] = mover.step.updates
+                value = value.detach() * batch.weight
+                sums[name] = sums[name] + value if name in sums else value
+    means = {name: float(value) / max(batches, 1) for name, value in sums.items()}
+    for name, number in means.items():
+        if not (number - number == 0):  # NaN and infinities
+            raise TrainingError(name, epoch, owners[name], number)
+    return means
+
+
+@contextmanager
+def _bar(title: str | None, epochs: int) -> Iterator[Callable[[dict[str, float]], None]]:
+    """A progress bar on a terminal; nothing otherwise."""
+    if title is None or not sys.stderr.isatty():
+        yield lambda record: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[score]}"), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=epochs, score="")
+
+        def advance(record: dict[str, float]) -> None:
+            score = f"validation {record['score']:.4f}" if "score" in record else ""
+            bar.update(task, advance=1, score=score)
+
+        yield advance
