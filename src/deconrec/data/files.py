@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -305,7 +305,8 @@ def write_file(path: str | Path, content: bytes | str) -> None:
     except OSError as error:
         raise FileError(f"'{path}' cannot be written: {error.strerror or error}.") from error
     finally:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):  # it is there after a failure only
+            fresh.unlink()
 
 
 @contextmanager

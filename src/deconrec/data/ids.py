@@ -130,11 +130,13 @@ def _to_series(raw: Any) -> pl.Series:
         return pl.Series([raw])
     if hasattr(raw, "__arrow_c_array__"):
         return pl.Series(raw)
-    if hasattr(raw, "__arrow_c_stream__") or type(raw).__module__.startswith("pandas"):
+    is_pandas = type(raw).__module__.startswith("pandas") and hasattr(raw, "to_frame")
+    if is_pandas or hasattr(raw, "__arrow_c_stream__"):
         import narwhals as nw
 
         try:
-            return nw.from_native(raw, series_only=True).to_polars()
+            column = raw.to_series() if hasattr(raw, "to_series") else raw  # pandas: an Index
+            return nw.from_native(column, series_only=True).to_polars()
         except ImportError:  # pandas without pyarrow
             return pl.Series(np.asarray(raw).tolist())
     return pl.Series(list(raw) if isinstance(raw, Iterable) else [raw])

@@ -135,7 +135,9 @@ def _order(log: Log, seed: int, stream: str, by_time: bool) -> np.ndarray:
     if not by_time:
         return numpy_generator(seed, stream).permutation(len(log))
     if log.timestamp is None:
-        raise DataError("a split by time needs timestamps, but the log has none; name their column or split by record.")
+        raise DataError(
+            "a split by time needs timestamps, but the log has none; name their column or split by record."
+        )
     return np.argsort(log.timestamp, kind="stable")
 
 
@@ -270,7 +272,9 @@ class UsersSplit:
         n = data.n_users
         n_v, n_t = round(self.validation * n), round(self.test * n)
         if min(n_v, n_t, n - n_v - n_t) < 1:
-            raise DataError(f"the users protocol needs users for training, validation and test; got {n} users.")
+            raise DataError(
+                f"the users protocol needs users for training, validation and test; got {n} users."
+            )
         order = numpy_generator(self.seed, "users").permutation(n)
         tested, validated = np.sort(order[:n_t]), np.sort(order[n_t : n_t + n_v])
         trained = np.sort(order[n_t + n_v :])

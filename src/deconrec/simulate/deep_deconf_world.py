@@ -21,7 +21,7 @@ Note. The variance of theta is gamma_theta^2 + (1 - gamma_theta)^2, least at 0.5
 of the signal as well as confounding; `normalize_theta` keeps the strength at 1. Exposure is a function of c
 alone, so there is no propensity and no overlap.
 
-Paper.      [DeepDeconf]
+Paper.      [Zhu2024]
 """
 
 from __future__ import annotations

@@ -230,7 +230,7 @@ def _feature_scores(
 
     def score(weights: np.ndarray) -> np.ndarray:
         user, item, both = np.split(weights.astype(np.float32), [n, 2 * n])
-        out = (x_user @ both.reshape(n, n)) @ x_item.T
+        out: np.ndarray = (x_user @ both.reshape(n, n)) @ x_item.T
         out += (x_user @ user)[:, None]
         out += x_item @ item
         return out

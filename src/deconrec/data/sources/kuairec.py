@@ -14,7 +14,7 @@ takes the last viewing instead.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -92,9 +92,12 @@ def load(
             f"{fair.name} rows": len(test),
         }
         expect_counts("kuairec", COUNTS | UNBIASED_COUNTS[fair.name], found)
-    return Dataset.from_frames(
+    data = Dataset.from_frames(
         log, unbiased=test, duplicates=duplicates, binarize=2.0, protocol="pairs", name="kuairec"
     )
+    if unbiased == "full":
+        return data
+    return replace(data, notes=(*data.notes, "The pairs of random.txt are not uniform over videos."))
 
 
 def full_matrix(root: str | Path | None = None, *, check_counts: bool = True) -> FullMatrix:

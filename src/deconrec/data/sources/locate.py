@@ -111,6 +111,6 @@ def expect_counts(name: str, expected: Mapping[str, int], found: Mapping[str, in
         if found[what] != count:
             raise DataError(
                 f"the data set '{name}' must have {count:,} {what} as published; found {found[what]:,}. The "
-                "files are not the published ones: get them again, or load with check_counts=False if that is "
-                "meant."
+                "files are not the published ones: get them again, or load with check_counts=False if that "
+                "is meant."
             )

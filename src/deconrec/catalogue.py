@@ -1,0 +1,151 @@
+"""Data by name: public data sets, simulators and data files behind one call.
+
+A name takes parameters as a method does: "sim-pairs:confounding=2+n_users=500". A simulator draws a fresh world for
+each seed; everything else is one data set, whatever the seed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from deconrec.data.dataset import Dataset, Truth
+from deconrec.errors import MissingData, ParameterError, UnknownName
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name of the catalogue.
+
+    Attributes
+    ----------
+    kind: "public" (files under the root), "gated" (the user brings them) or "simulator".
+    says: one sentence.
+    module, function: where it is built.
+    """
+
+    kind: Literal["public", "gated", "simulator"]
+    says: str
+    module: str
+    function: str
+
+
+CATALOGUE: dict[str, Entry] = {
+    "coat": Entry(
+        "public", "290 users, 300 coats: chosen and randomly shown ratings.", "data.sources.coat", "load"
+    ),
+    "movielens-1m": Entry("public", "1,000,209 film ratings.", "data.sources.movielens", "load_1m"),
+    "movielens-100k": Entry("public", "100,000 film ratings.", "data.sources.movielens", "load_100k"),
+    "kuairec": Entry("public", "Short videos; a fully observed part.", "data.sources.kuairec", "load"),
+    "yahoo-r3": Entry("gated", "Songs: chosen and randomly shown ratings.", "data.sources.yahoo_r3", "load"),
+    "amazon-video-games": Entry("public", "Video game reviews.", "data.sources.amazon", "load"),
+    "sim-pairs": Entry(
+        "simulator", "Pairs with hidden confounding on a dial; every probability known.", "simulate", "pairs"
+    ),
+    "sim-deconf": Entry(
+        "simulator", "Paper 1's fully simulated data: multi-cause confounders.", "simulate", "deep_deconf"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Data that a name stands for.
+
+    Attributes
+    ----------
+    name: as the user wrote it.
+    fresh: whether each seed is a world of its own.
+    """
+
+    name: str
+    fresh: bool
+    draw_: Callable[[int], tuple[Dataset, Truth | None]]
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def draw(self, seed: int) -> tuple[Dataset, Truth | None]:
+        """The data set, and what only the simulator knows (None for real data)."""
+        return self.draw_(seed)
+
+
+def load(name: str | Path, root: str | Path | None = None, *, seed: int = 0) -> Dataset:
+    """A data set by catalogue name, or from a TOML data file.
+
+    Parameters
+    ----------
+    name: "coat", "sim-pairs:confounding=2", "my-data.toml", ...
+    root: folder that holds `coat/`, `ml-1m/`, ...; None = DECONREC_DATA, then the user's cache.
+    seed: the world of a simulator.
+
+    Raises
+    ------
+    UnknownName: no such name.  MissingData: files that are not there; says what to bring and where to put it.
+    """
+    return open_data(name, root).draw(seed)[0]
+
+
+def open_data(name: str | Path, root: str | Path | None = None) -> Opened:
+    """What a name stands for, nothing read yet for a simulator; see `load`."""
+    text = str(name)
+    key, _, rest = text.partition(":")
+    if key not in CATALOGUE:
+        path = Path(text)
+        if path.suffix == ".toml":
+            data = Dataset.from_file(path)
+            return Opened(text, False, lambda seed: (data, None))
+        if path.exists():
+            raise MissingData(
+                f"'{text}' must be a catalogue name ({', '.join(CATALOGUE)}) or a TOML data file that names your "
+                "tables ([biased] path = ...); got another file."
+            )
+        raise UnknownName("data set", key, CATALOGUE)
+    entry = CATALOGUE[key]
+    function = getattr(import_module(f"deconrec.{entry.module}"), entry.function)
+    settings = typed_settings(text, function)
+    if entry.kind == "simulator":
+        return Opened(text, True, lambda seed: function(**{"seed": seed} | settings), settings)
+    data = function(root, **settings)
+    return Opened(text, False, lambda seed: (data, None), settings)
+
+
+def typed_settings(spec: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """Settings of "name:param=value+param=value", typed by the function's defaults.
+
+    Raises
+    ------
+    UnknownName: no such parameter.  ParameterError: text that is no value of its type.
+    """
+    key, _, rest = spec.partition(":")
+    parameters = {
+        name: p.default
+        for name, p in inspect.signature(function).parameters.items()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    out: dict[str, Any] = {}
+    for part in [p for p in rest.split("+") if p]:
+        name, sign, text = part.partition("=")
+        if not sign:
+            raise ParameterError(f"data '{spec}' must be written name:param=value+param=value; '{part}' has no '='.")
+        if name not in parameters:
+            raise UnknownName(f"parameter of '{key}'", name, parameters)
+        out[name] = _typed(name, text, parameters[name])
+    return out
+
+
+def _typed(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool) and text.lower() in ("true", "false", "yes", "no", "on", "off"):
+        return text.lower() in ("true", "yes", "on")
+    for kind in (int, float):
+        # A whole default may still be given as 1e3; a boolean one may also be a number (a share).
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        return number
+    if isinstance(default, bool | int | float):
+        raise ParameterError(f"'{name}' must be a {'number' if not isinstance(default, bool) else 'true or false'}; got '{text}'.")
+    return text

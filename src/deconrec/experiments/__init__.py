@@ -1,0 +1,1 @@
+"""One protocol for every comparison: split, fit, evaluate once, test, record."""

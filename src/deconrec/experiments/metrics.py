@@ -1,0 +1,247 @@
+"""Metrics by name, `name@K/candidates[/leaked|/biased|/truth]`, and the one place where a test part is opened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deconrec.base import Estimator
+from deconrec.data.dataset import Dataset, Log, Truth
+from deconrec.data.split import PairsTest, Sealed, UsersTest
+from deconrec.errors import DataError, ParameterError, UnknownName
+from deconrec.evaluation import calibration, ranking, rating
+
+POINTWISE = ("auc", "mse", "logloss", "ece")
+RANKING = ranking.METRICS
+CANDIDATES = ("shown", "full")
+VARIANTS = ("leaked", "biased", "truth")
+CELLS = 8_000_000  # scores held at once
+
+PAIRS_DEFAULT = ("auc", "ndcg@5/shown", "recall@5/shown", "logloss", "mse")
+USERS_DEFAULT = ("recall_capped@20/full", "ndcg@20/full")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A parsed metric name.
+
+    Attributes
+    ----------
+    base: "auc", "ndcg", ...
+    k: cut-off of a ranking metric.
+    candidates: "shown", "full" or None.
+    variant: "leaked", "biased", "truth" or None.
+    """
+
+    base: str
+    k: int | None = None
+    candidates: str | None = None
+    variant: str | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> Metric:
+        """A metric from its name.
+
+        Raises
+        ------
+        UnknownName, ParameterError: no such metric.
+        """
+        head, *rest = name.split("/")
+        match = re.fullmatch(r"([a-z_]+)(?:@(\d+))?", head)
+        if match is None or match[1] not in (*POINTWISE, *RANKING):
+            raise UnknownName("metric", head, [*POINTWISE, *(f"{m}@5" for m in RANKING)])
+        base, k = match[1], None if match[2] is None else int(match[2])
+        variant = rest.pop() if rest and rest[-1] in VARIANTS else None
+        candidates = rest.pop() if rest else None
+        if rest or (candidates is not None and candidates not in CANDIDATES):
+            raise UnknownName("candidate set", candidates or name, CANDIDATES)
+        if base in RANKING and (k is None or k < 1 or candidates is None):
+            raise ParameterError(
+                f"metric '{name}' must name its cut-off and candidates, as {base}@5/shown or {base}@20/full."
+            )
+        if base in POINTWISE and (k is not None or candidates is not None):
+            raise ParameterError(f"metric '{name}' has no cut-off and no candidates; write '{base}'.")
+        if variant == "truth" and base not in ("mse", "auc"):
+            raise ParameterError(f"metric '{name}' cannot be compared with the truth; there are mse/truth and auc/truth.")
+        return cls(base, k, candidates, variant)
+
+    def __str__(self) -> str:
+        head = self.base if self.k is None else f"{self.base}@{self.k}"
+        return "/".join([head, *(part for part in (self.candidates, self.variant) if part)])
+
+
+@dataclass
+class Evaluated:
+    """Metrics of one fitted model.
+
+    Attributes
+    ----------
+    metrics: by name.
+    per_user: (user codes of the whole data, values) of ranking metrics, by name.
+    skipped: users without a positive, by ranking metric.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    per_user: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def ranked(self, name: str, values: ranking.RankingValues, codes: np.ndarray | None = None) -> None:
+        """Add a ranking metric; `codes` maps its users to the whole data's."""
+        self.metrics[name] = values.mean
+        users = values.user if codes is None else codes[values.user]
+        self.per_user[name] = (users, values.values)
+        self.skipped[name] = values.skipped
+
+
+def default_metrics(data: Dataset, protocol: str, truth: Truth | None) -> list[str]:
+    """The metrics that a data set allows, in the order of reports."""
+    task, biased = data.task, data.unbiased is None and data.test is None
+    positives = task.binarize is not None or task.relevant is not None or data.outcome_scale.binary
+    if protocol == "users":
+        suffix = "" if truth is not None or data.test is not None else "/biased"
+        return [f"{m}{suffix}" for m in USERS_DEFAULT]
+    names = [m for m in PAIRS_DEFAULT if positives or m == "mse"]
+    if not data.outcome_scale.binary:
+        names = [m for m in names if m != "logloss"]
+    if biased:
+        names = [f"{m}/biased" for m in names]
+    elif bool(data.in_biased.any()) or data.test is not None:
+        names += [f"{m}/leaked" for m in names]
+    if truth is not None:
+        names += [m for m in ("mse/truth", "auc/truth") if m == "mse/truth" or data.outcome_scale.binary]
+    return names
+
+
+def check_metrics(names: Sequence[str], data: Dataset, protocol: str, truth: Truth | None) -> list[str]:
+    """The names, complete and possible on this data.
+
+    Raises
+    ------
+    UnknownName, ParameterError: a name that is none.  DataError: one that the data cannot give.
+    """
+    biased = data.unbiased is None and data.test is None and (protocol == "pairs" or truth is None)
+    out = []
+    for name in names:
+        metric = Metric.parse(name)
+        if metric.variant == "truth" and truth is None:
+            raise DataError(f"metric '{name}' needs a simulator's truth; '{data.name}' is no simulator.")
+        if biased and metric.variant is None:
+            # Nothing unbiased to test on: the name says so, asked for or not.
+            metric = Metric(metric.base, metric.k, metric.candidates, "biased")
+        if metric.variant == "biased" and not biased:
+            raise DataError(f"metric '{name}' is for data without an unbiased test; '{data.name}' has one.")
+        if protocol == "users" and (metric.base in POINTWISE or metric.candidates != "full"):
+            raise DataError(f"metric '{name}' is not defined in the users protocol; it ranks the full catalogue.")
+        if metric.base == "logloss" and not data.outcome_scale.binary:
+            raise DataError("metric 'logloss' needs a binary outcome; set `binarize`.")
+        out.append(str(metric))
+    return list(dict.fromkeys(out))
+
+
+def evaluate_pairs(
+    model: Estimator, sealed: Sealed[PairsTest], data: Dataset, names: Sequence[str], truth: Truth | None
+) -> Evaluated:
+    """Open the test part and evaluate a model on it, once; pairs protocol."""
+    test = sealed.open()
+    out = Evaluated()
+    answers: dict[str | None, tuple[Log, np.ndarray]] = {}
+    for name in names:
+        metric = Metric.parse(name)
+        if metric.variant == "truth":
+            continue
+        where = "leaked" if metric.variant == "leaked" else None
+        if where not in answers:
+            log = test.leaked if where else test.log
+            users, items = data.users.decode(log.user), data.items.decode(log.item)
+            answers[where] = log, model.predict((users, items), unknown="fallback")
+        log, prediction = answers[where]
+        if metric.base in POINTWISE:
+            out.metrics[name] = _pointwise(metric.base, prediction, log, data)
+        elif metric.candidates == "shown":
+            placed = ranking.place(log.user, prediction, _positive(data, log.rating))
+            out.ranked(name, placed.values(metric.base, metric.k or 1))
+        else:
+            out.ranked(name, _full_pairs(model, test, log, data, metric))
+    asked = [n for n in names if n.endswith("/truth")]
+    if asked and truth is not None:
+        out.metrics |= _against_truth(model, test, data, truth, asked)
+    return out
+
+
+def _positive(data: Dataset, rating: np.ndarray) -> np.ndarray:
+    task = data.task
+    if task.binarize is None and task.relevant is None and data.outcome_scale.binary:
+        return np.asarray(rating) > 0.5
+    return task.positive(rating)
+
+
+def _pointwise(base: str, prediction: np.ndarray, log: Log, data: Dataset) -> float:
+    if base == "auc":
+        return rating.auc(prediction, _positive(data, log.rating))
+    outcome = data.outcome_scale.outward(data.outcome(log))
+    if base == "mse":
+        return rating.mse(prediction, outcome)
+    probability = np.clip(prediction, 0.0, 1.0)
+    if base == "logloss":
+        return rating.logloss(probability, outcome)
+    return calibration.ece(probability, outcome)
+
+
+def _full_pairs(
+    model: Estimator, test: PairsTest, log: Log, data: Dataset, metric: Metric
+) -> ranking.RankingValues:
+    """Rank all items but those that the model was given for the user."""
+    positives = log.take(_positive(data, log.rating))
+    relevant = positives.pattern(data.shape)
+    known = test.known
+    if metric.variant == "leaked":  # kept pairs stand in the biased log: they are candidates again
+        known = known - known.multiply(relevant)
+    users = np.unique(log.user)
+    parts = []
+    size = max(1, CELLS // data.n_items)
+    for start in range(0, len(users), size):
+        block = users[start : start + size]
+        scores = model.score(data.users.decode(block), unknown="fallback")
+        parts.append(ranking.place_block(scores, relevant[block], known[block], block, depth=metric.k or 1))
+    return ranking.join(parts).values(metric.base, metric.k or 1)
+
+
+def _against_truth(
+    model: Estimator, test: PairsTest, data: Dataset, truth: Truth, names: Sequence[str]
+) -> dict[str, float]:
+    """Errors against the known expected outcome, over all pairs that the model was not given."""
+    scores = model.score(data.users.values, unknown="fallback")
+    outside = np.ones(data.shape, bool)
+    outside[test.known.nonzero()] = False
+    prediction, expected = scores[outside], truth.outcome[outside]
+    out = {}
+    for name in names:
+        base = Metric.parse(name).base
+        out[name] = rating.mse(prediction, expected) if base == "mse" else rating.soft_auc(prediction, expected)
+    return out
+
+
+def evaluate_users(
+    model: Estimator, sealed: Sealed[UsersTest], data: Dataset, names: Sequence[str]
+) -> Evaluated:
+    """Open the test users and rank the full catalogue for them, once; users protocol."""
+    test = sealed.open()
+    metrics = [Metric.parse(name) for name in names]
+    depth = max(m.k or 1 for m in metrics)
+    history = test.history
+    codes = data.users.encode(history.users.values).astype(np.int64)
+    seen = history.biased.pattern(history.shape)
+    parts = []
+    size = max(1, CELLS // data.n_items)
+    for start in range(0, history.n_users, size):
+        block = np.arange(start, min(start + size, history.n_users))
+        scores = model.score(history.users.values.gather(block), history=history, unknown="fallback")
+        parts.append(ranking.place_block(scores, test.relevant[block], seen[block], block, depth=depth))
+    placed = ranking.join(parts)
+    out = Evaluated()
+    for name, metric in zip(names, metrics, strict=True):
+        out.ranked(name, placed.values(metric.base, metric.k or 1), codes)
+    return out

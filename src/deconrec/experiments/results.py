@@ -1,0 +1,153 @@
+"""Records of a comparison, as they stand in its JSON. Reports read these and nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Setting = dict[str, Any]
+
+
+class Record(BaseModel):
+    """Base: unknown keys are kept out, numbers that are not finite become null."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Run(Record):
+    """One method on one seed."""
+
+    method: str
+    seed: int
+    setting: Setting = Field(default_factory=dict)
+    metrics: dict[str, float | None]
+    seconds: float
+    unbiased_rows: int
+    params: dict[str, Any]
+    history: dict[str, list[float | None]] = Field(default_factory=dict)
+    best_epoch: int | None = None
+    skipped_users: dict[str, int] = Field(default_factory=dict)
+
+
+class Summary(Record):
+    """A method's mean over seeds of one metric, with a 95 % interval."""
+
+    method: str
+    metric: str
+    setting: Setting = Field(default_factory=dict)
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Test(Record):
+    """A paired test of method a against method b on one metric; difference = a - b."""
+
+    a: str
+    b: str
+    metric: str
+    setting: Setting = Field(default_factory=dict)
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    test: str
+    unit: str
+    n: int
+    effect_size: float | None = None
+
+
+class Distribution(Record):
+    """Shares of outcomes in each population, for the report."""
+
+    values: list[float]
+    biased: list[float]
+    unbiased: list[float] | None = None
+    truth: list[float] | None = None
+
+
+class Result(Record):
+    """A whole comparison.
+
+    `protocol` holds: name, select, seeds, split, candidates, binarize, relevant, counts (rows of every part on the
+    first seed), world ("one data set" or "a fresh world per seed"), notes (sentences that the reader must know), and
+    `data`: name, users, items, rows, unbiased_rows, fingerprint.
+    """
+
+    dataset: str
+    protocol: dict[str, Any]
+    runs: list[Run]
+    summary: list[Summary]
+    tests: list[Test]
+    environment: dict[str, Any]
+    distribution: Distribution | None = None
+    letters: dict[str, dict[str, str]] = Field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """JSON without NaN."""
+        return json.dumps(finite(self.model_dump()), indent=1, allow_nan=False)
+
+    def write(self, path: str | Path) -> None:
+        """Write the JSON to a file, whole at the end."""
+        from deconrec.data.files import write_file
+
+        write_file(Path(path), self.to_json())
+
+    @classmethod
+    def read(cls, path: str | Path) -> Result:
+        """A result from its JSON file.
+
+        Raises
+        ------
+        FileError: not a file, or not a comparison.
+        """
+        from deconrec.errors import FileError
+
+        try:
+            return cls.model_validate_json(Path(path).read_text())
+        except (OSError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise FileError(f"'{path}' is not the JSON of a comparison: {first}") from error
+
+    def mean(self, method: str, metric: str, setting: Setting | None = None) -> float | None:
+        """A method's mean of a metric."""
+        for row in self.summary:
+            if (row.method, row.metric, row.setting) == (method, metric, setting or {}):
+                return row.mean
+        return None
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods in the order of the call."""
+        return list(dict.fromkeys(run.method for run in self.runs))
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metrics in the order of the call."""
+        return list(dict.fromkeys(m for run in self.runs for m in run.metrics))
+
+
+LOWER_IS_BETTER = ("mse", "logloss", "ece")
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether a larger value of the named metric is better."""
+    return metric.partition("/")[0].partition("@")[0] not in LOWER_IS_BETTER
+
+
+def finite(value: Any) -> Any:
+    """The same structure with None for every number that is not finite, and plain Python numbers."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if isinstance(value, float) or (hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0):
+        number = value.item() if hasattr(value, "item") else value
+        return None if isinstance(number, float) and not math.isfinite(number) else number
+    return value
