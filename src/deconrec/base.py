@@ -175,11 +175,14 @@ class Estimator(Parameterised, ABC):
                 f"{data.outcome_scale.high:g}. Set binarize (the rating from which an outcome counts as 1)."
             )
         started = time.perf_counter()
+        self.__dict__.pop("seconds_", None)  # a fit that fails leaves no model behind
         data = data.without_test()
         if not tags.uses_unbiased:
             data = data.with_logs(data.biased, None)
         if isinstance(validation, Dataset):
             validation = ValidationPart(validation)
+        if validation is not None:
+            self._check_validation(data, validation)
         if validation is None or (validation.history is not None and tags.shape == "pairs"):
             # Users that a pair method never trained on cannot stop it: rows of its own users do.
             kept, held = hold_out(data.biased, HOLDOUT, int(getattr(self, "seed", 0)))
@@ -188,7 +191,7 @@ class Estimator(Parameterised, ABC):
         self.users_, self.items_, self.task_ = data.users, data.items, data.task
         self.scale_, self.spec_ = data.outcome_scale, Spec.of(data)
         self.fingerprint_ = data.fingerprint
-        self.unbiased_rows_ = len(data.unbiased) if data.unbiased is not None else 0
+        self.unbiased_rows_ = self.n_unbiased_ = len(data.unbiased) if data.unbiased is not None else 0
         if validation.unbiased:
             self.unbiased_rows_ += len(validation.data.biased)
         self._remember(data)
@@ -201,6 +204,14 @@ class Estimator(Parameterised, ABC):
             self.seen_ = csr_matrix(both)
         self.seconds_ = time.perf_counter() - started
         return self
+
+    def _check_validation(self, data: Dataset, validation: ValidationPart) -> None:
+        same_users = validation.history is not None or validation.data.users.same(data.users)
+        if not (same_users and validation.data.items.same(data.items)):
+            raise DataError(
+                f"fit of {type(self).__name__} needs validation data with the users and items of the training data, "
+                "so that codes mean the same; got other ids. Cut both from one Dataset (PairsSplit, or data.with_logs)."
+            )
 
     def _remember(self, data: Dataset) -> None:
         """Keep what answers need: seen pairs, the fallback's means, what the model covers."""
@@ -217,7 +228,7 @@ class Estimator(Parameterised, ABC):
         self.covered_users_, self.covered_items_ = self._covered(data)
 
     def _check_fitted(self) -> None:
-        if not hasattr(self, "seen_"):
+        if not hasattr(self, "seconds_"):  # the last thing that `fit` sets
             raise NotFitted(type(self).__name__)
 
     # ------------------------------------------------------------------ answers
@@ -271,13 +282,11 @@ class Estimator(Parameterised, ABC):
         return pl.DataFrame({"user_id": raw_users, "item_id": raw_items, "score": score, "source": names})
 
     def score(self, users: Any = None, *, history: Any = None, unknown: Unknown = "error") -> np.ndarray:
-        """(n, n_items) expected outcome of every item, in the order of `items_.values`; see `predict`."""
+        """(n, n_items) float32 expected outcome of every item, in the order of `items_.values`; see `recommend`."""
         self._check_fitted()
-        if users is None and history is not None:
-            folded = self._history(history)
-            return np.asarray(self.scale_.outward(self._filled(self._fold_in(folded))))
-        raw = self.users_.values if users is None else as_series(users)
-        return np.concatenate([block for _, _, block in self._score_blocks(raw, history, unknown)])
+        raw, folded = self._asked(users, history)
+        blocks = [block for _, _, block in self._score_blocks(raw, folded, unknown)]
+        return np.concatenate(blocks) if blocks else np.empty((0, len(self.items_)), np.float32)
 
     def recommend(
         self,
@@ -292,7 +301,7 @@ class Estimator(Parameterised, ABC):
 
         Parameters
         ----------
-        users: raw ids, or None for every user of the model.
+        users: raw ids, or None for every user of the history, or, without one, of the model (in order of ids).
         k: most rows a user; fewer where fewer candidates are left.
         exclude_seen: leave out pairs of the training data and of `history`.
         history: rows of users that are folded in.
@@ -307,9 +316,9 @@ class Estimator(Parameterised, ABC):
         self._check_fitted()
         if not isinstance(k, int | np.integer) or k < 1:
             raise ParameterError(f"'k' of recommend must be a whole number >= 1; got {k!r}.")
-        raw = self.users_.values if users is None else as_series(users)
+        raw, folded = self._asked(users, history)
         frames = []
-        for part, seen, scores in self._score_blocks(raw, history, unknown):
+        for part, seen, scores in self._score_blocks(raw, folded, unknown):
             if exclude_seen:
                 scores[seen.nonzero()] = -np.inf
             top, value = top_k(scores, int(k))
@@ -335,8 +344,11 @@ class Estimator(Parameterised, ABC):
         Raises
         ------
         UnknownItem: an id that the model does not know.  DataError: the method has no item vectors.
+        ParameterError: k < 1.
         """
         self._check_fitted()
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise ParameterError(f"'k' of similar_items must be a whole number >= 1; got {k!r}.")
         vectors = self._item_vectors()
         if vectors is None:
             raise DataError(f"{type(self).__name__} has no item vectors to compare items by.")
@@ -371,12 +383,17 @@ class Estimator(Parameterised, ABC):
         return save_model(self, Path(path))
 
     # ------------------------------------------------------------------ inside
+    def _asked(self, users: Any, history: Any) -> tuple[pl.Series, Dataset | None]:
+        """(raw ids of the users that are asked for, the history as a data set)."""
+        folded = None if history is None else self._history(history)
+        everyone = self.users_ if folded is None else folded.users
+        return everyone.values if users is None else as_series(users), folded
+
     def _score_blocks(
-        self, raw: pl.Series, history: Any, unknown: Unknown
+        self, raw: pl.Series, folded: Dataset | None, unknown: Unknown
     ) -> Iterator[tuple[pl.Series, csr_matrix, np.ndarray]]:
         """Blocks of (raw users, seen pattern, scores on the outcome's scale)."""
         code = self.users_.encode(raw)
-        folded = None if history is None else self._history(history)
         place = np.full(len(raw), -1) if folded is None else folded.users.encode(raw)
         if unknown == "error":
             self._refuse_unknown(raw, (code < 0) & (place < 0), None, None)
@@ -408,29 +425,39 @@ class Estimator(Parameterised, ABC):
         return np.where(self.covered_items_, block, np.float32(self.mean_))
 
     def _history(self, history: Any) -> Dataset:
-        """A history as a data set of its own users over the model's items."""
-        if isinstance(history, Dataset):
-            if history.items.same(self.items_):
-                return history
-            history = history.frame(history.biased)
-        data = Dataset.from_frames(read_table(history, "the history"), duplicates="last")
-        code = self.items_.encode(data.items.values)[data.biased.item]
+        """A history as a data set of its own users over the model's items, its outcomes on the model's scale."""
+        given = history
+        if not isinstance(given, Dataset):
+            given = Dataset.from_frames(read_table(history, "the history"), duplicates="last")
+        log = given.biased
+        code = self.items_.encode(given.items.values)[log.item]
         known = code >= 0
-        log = data.biased.take(known)
-        features = None
-        if self.spec_.n_user_features:
-            names = tuple(f"x{j}" for j in range(self.spec_.n_user_features))
-            mean = getattr(self, "x_mean_", np.zeros(len(names), np.float32))
-            features = Features(names, np.tile(mean, (data.n_users, 1)), np.ones(data.n_users, bool))
         out = Dataset(
-            users=data.users,
+            users=given.users,
             items=self.items_,
-            biased=type(log)(log.user, code[known], log.rating),
+            biased=type(log)(log.user[known], code[known], log.rating[known]),
             task=self.task_,
-            user_features=features,
+            user_features=self._history_features(given),
         )
         out.__dict__["outcome_scale"] = self.scale_
         return out
+
+    def _history_features(self, given: Dataset) -> Features | None:
+        """The features of a history's users; training means where it has none."""
+        n = self.spec_.n_user_features
+        if not (n and self.tags.uses_features):
+            return None
+        own = given.user_features
+        if own is None:
+            names = tuple(f"x{j}" for j in range(n))
+            mean = getattr(self, "x_mean_", np.zeros(n, np.float32))
+            return Features(names, np.tile(mean, (given.n_users, 1)), np.ones(given.n_users, bool))
+        if own.values.shape[1] != n:
+            raise DataError(
+                f"{type(self).__name__} was trained on {n} user features, but the history has "
+                f"{own.values.shape[1]}; give the same columns, or none (training means are then taken)."
+            )
+        return own
 
     def _refuse_unknown(
         self,
@@ -453,7 +480,7 @@ def top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(indices, values), each (n, min(k, n_items)), best first; ties to the smaller index. scores is (n, n_items)."""
     n_items = scores.shape[1]
     k = min(k, n_items)
-    if k < n_items:
+    if 0 < k < n_items:
         # A tie at the border must not be cut at random: everything tied with the k-th value stays in play.
         kth = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]
         above, tied = scores > kth, scores == kth
@@ -461,7 +488,7 @@ def top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = above | (tied & (np.cumsum(tied, axis=1) <= room))
         index = np.nonzero(chosen)[1].reshape(len(scores), k)
     else:
-        index = np.tile(np.arange(n_items), (len(scores), 1))
+        index = np.tile(np.arange(min(k, n_items)), (len(scores), 1))
     value = np.take_along_axis(scores, index, 1)
     order = np.argsort(-value, axis=1, kind="stable")
     return np.take_along_axis(index, order, 1), np.take_along_axis(value, order, 1)

@@ -13,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from deconrec.data.dataset import Dataset, Truth
 from deconrec.errors import MissingData, ParameterError, UnknownName
 
@@ -149,3 +151,39 @@ def _typed(name: str, text: str, default: Any) -> Any:
     if isinstance(default, bool | int | float):
         raise ParameterError(f"'{name}' must be a {'number' if not isinstance(default, bool) else 'true or false'}; got '{text}'.")
     return text
+
+
+def write_world(name: str, settings: Mapping[str, str], seed: int, out: str | Path) -> Path:
+    """Draw a simulator's world and write it: the tables and data.toml that `fit` and `compare` read, and truth/ apart.
+
+    Parameters
+    ----------
+    name: a simulator, with or without parameters ("sim-pairs:confounding=2").
+    settings: more parameters, as text.
+    out: the folder; an earlier world there is replaced whole.
+
+    truth/truth.safetensors holds the arrays of `Truth`: outcome, rating, propensity, nominal_propensity, confounder
+    (those that the world has) and extra.*, rows and columns in the order of users.parquet and items.parquet.
+
+    Raises
+    ------
+    UnknownName: no simulator of that name.  FileError: the folder holds something else.
+    """
+    from safetensors.numpy import save_file
+
+    from deconrec.data.files import replaced_folder, write_tables
+
+    simulators = [n for n, e in CATALOGUE.items() if e.kind == "simulator"]
+    if name.partition(":")[0] not in simulators:
+        raise UnknownName("simulator", name, simulators)
+    text = "+".join([name.partition(":")[2], *(f"{k}={v}" for k, v in settings.items())]).strip("+")
+    data, truth = open_data(f"{name.partition(':')[0]}:{text}").draw(seed)
+    assert truth is not None
+    named = ("outcome", "rating", "propensity", "nominal_propensity", "confounder")
+    arrays = {n: getattr(truth, n) for n in named if getattr(truth, n) is not None}
+    arrays |= {f"extra.{n}": a for n, a in truth.extra.items()}
+    with replaced_folder(out) as folder:
+        write_tables(data, folder)
+        (folder / "truth").mkdir()
+        save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / "truth" / "truth.safetensors")
+    return Path(out)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import numbers
 import types
 import typing
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ def parameter(
     ----------
     default: its default.
     doc: one sentence: meaning, unit, the paper's symbol.
-    low, high: closed bounds; above, below: open bounds.
+    low, high: closed bounds; above, below: open bounds. Of a tuple, bounds of each entry.
     choices: the allowed values.
     search: where tuning looks.
     """
@@ -149,7 +150,7 @@ class Parameterised:
                 name = names.get(type(value), type(value).__name__)
                 out[field.name] = {"name": name, "params": value.describe()}
             else:
-                out[field.name] = list(value) if isinstance(value, tuple) else value
+                out[field.name] = _plain(value)
         return out
 
     @classmethod
@@ -209,6 +210,13 @@ class Parameterised:
             raise ParameterError(f"'{name}' of {type(self).__name__} must be {error}; got '{text}'.") from None
 
 
+def _plain(value: Any) -> Any:
+    """A parameter as JSON has it: tuples as lists, numpy numbers as Python's."""
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, numbers.Number) and hasattr(value, "item") else value
+
+
 def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Parameterised) else copy.deepcopy(value)
 
@@ -222,9 +230,8 @@ def _problem(value: Any, hint: Any, rules: Mapping[str, Any]) -> str | None:
     if choices is not None:
         return None if value in choices else f"one of {', '.join(map(repr, choices))}"
     if any(k in (int, float) for k in kinds):
-        ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if ok and float not in kinds:
-            ok = float(value).is_integer()
+        kind = numbers.Real if float in kinds else numbers.Integral
+        ok = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
         bounds = (
             (rules["low"], lambda b: value >= b),
             (rules["high"], lambda b: value <= b),
@@ -233,6 +240,10 @@ def _problem(value: Any, hint: Any, rules: Mapping[str, Any]) -> str | None:
         )
         if not ok or not all(b is None or test(b) for b, test in bounds):
             return _wanted(kinds, rules)
+    elif typing.get_origin(kinds[0]) is tuple:
+        inner = typing.get_args(kinds[0])[0]
+        if not isinstance(value, tuple | list) or any(_problem(v, inner, rules) for v in value):
+            return f"a tuple, each entry {_wanted((inner,), rules)}"
     elif bool in kinds and not isinstance(value, bool):
         return "true or false"
     elif str in kinds and not isinstance(value, str):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from safetensors import SafetensorError
 from scipy.sparse import csr_matrix
 
 from deconrec.data.dataset import OutcomeScale, Task
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 MARKER = "model.json"
 FORMAT = 1
+# What reading a damaged file, or arrays that do not fit the parameters, comes out as (torch: RuntimeError).
+_DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
+_DAMAGE += (SafetensorError, pl.exceptions.PolarsError)
 
 
 def save_model(model: Estimator, folder: Path) -> Path:
@@ -86,7 +90,6 @@ def load_model(path: str | Path, *, cls: type[Estimator] | None = None) -> Estim
     ------
     FileError: no saved model, one of a later format, or a damaged file.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     from deconrec.base import Spec
@@ -135,7 +138,7 @@ def load_model(path: str | Path, *, cls: type[Estimator] | None = None) -> Estim
 
             model.history_ = History(**about["history"])  # type: ignore[attr-defined]
         model._restore({k.removeprefix("state."): v for k, v in arrays.items() if k.startswith("state.")})
-    except (OSError, KeyError, ValueError, TypeError, SafetensorError, pl.exceptions.PolarsError) as error:
+    except _DAMAGE as error:
         if isinstance(error, FileError):
             raise
         raise FileError(f"the saved model '{folder}' is damaged: {type(error).__name__}: {error}") from error

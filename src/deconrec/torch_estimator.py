@@ -76,16 +76,22 @@ class TorchEstimator(Estimator):
             for name, model in self._nuisances().items():
                 setattr(self, f"{name}_", _fit_nuisance(model, data, validation, self.seed, type(self).__name__))
             self.nets_ = self.nets(self.spec_).to(self.device)
-            source = Source.of(data, self.tables(data), self.device)
+            source = self._source(data)
             score = (lambda: self.validation_score(validation)) if len(validation.data.biased) else None
+            program = self.program()
             trainer = Trainer(
                 self.epochs,
                 Adam(self.lr, self.l2),
                 self.patience,
+                # Patience counts from where every step is at work: a warm-up does not move the prediction.
+                warmup=max((phase.start for phase in program), default=0),
                 seed=self.seed,
                 progress=type(self).__name__ if progress else None,
             )
-            self.history_ = trainer.run(self.nets_, self.program(), self.sampler(data), source, score)
+            self.history_ = trainer.run(self.nets_, program, self.sampler(data), source, score)
+
+    def _source(self, data: Dataset) -> Source:
+        return Source.of(data, self.tables(data), self.device)
 
     def _nuisances(self) -> dict[str, Parameterised]:
         fields = dataclasses.fields(self)
@@ -131,7 +137,8 @@ class TorchEstimator(Estimator):
             fitted = model.clone()
             fitted._restore(_below(state, f"{name}."), self.spec_)  # type: ignore[attr-defined]
             setattr(self, f"{name}_", fitted)
-        self.nets_ = self.nets(self.spec_)
+        with torch.random.fork_rng(devices=[]):  # the initial values are replaced at once
+            self.nets_ = self.nets(self.spec_)
         arrays = {k: torch.from_numpy(np.array(v)) for k, v in _below(state, "nets.").items()}
         self.nets_.load_state_dict(arrays)
         self.nets_.to(self.device).eval()
@@ -253,9 +260,18 @@ class RowEstimator(TorchEstimator):
         return Blocks(min(self.batch, data.n_users))
 
     def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
+        if self.tags.uses_rating and len(data.biased) and data.biased.rating.min() < 0:
+            raise DataError(
+                f"{type(self).__name__} reads ratings as counts, which must be >= 0; the lowest is "
+                f"{data.biased.rating.min():g}. Shift the ratings, or use a method over pairs."
+            )
         super()._fit(data, validation, progress)
-        self.rows_ = Source.of(data, self.tables(data), self.device)
-        self._calibrate(data)
+        self._calibrate()
+
+    def _source(self, data: Dataset) -> Source:
+        # Kept: a trained user's rows are the network's input. The map of affinities is the last thing fitted.
+        self.rows_, self.slope_, self.shift_ = super()._source(data), 1.0, 0.0
+        return self.rows_
 
     def _covered(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
         return np.ones(data.n_users, bool), np.ones(data.n_items, bool)
@@ -265,6 +281,8 @@ class RowEstimator(TorchEstimator):
         without validation users, the pairs' score.
         """
         if validation.history is None:
+            if not self.scale_.binary:  # a squared error, unlike a rank statistic, needs the outcome's scale
+                self._calibrate()
             return pairs_score(self, validation.data, validation.data.biased)
         target = validation.data.biased
         task = validation.data.task
@@ -298,21 +316,31 @@ class RowEstimator(TorchEstimator):
         return out
 
     @torch.no_grad()
-    def _calibrate(self, data: Dataset) -> None:
+    def _calibrate(self) -> None:
         """E[r | affinity] = sigma(slope * affinity + shift), by logistic regression on the training exposures.
 
         Only the map's ends need the ratings; the slope is kept positive so that the ranking is the network's.
         """
         user, item, r = self.rows_.user, self.rows_.item, self.rows_.r
-        rng = np.random.default_rng(0)
-        users = np.arange(data.n_users)
-        if len(users) > 5_000:
-            users = np.sort(rng.choice(users, 5_000, replace=False))
-        scores = self._source_affinity(self.rows_, users)
-        place = np.full(data.n_users, -1)
-        place[users] = np.arange(len(users))
-        rows = place[user] >= 0
-        self.slope_, self.shift_ = platt(scores[place[user[rows]], item[rows]], r[rows])
+        n_users = self.rows_.shape[0]
+        if n_users > 5_000:
+            chosen = np.zeros(n_users, bool)
+            chosen[np.random.default_rng(0).choice(n_users, 5_000, replace=False)] = True
+            rows = chosen[user]
+            user, item, r = user[rows], item[rows], r[rows]
+        self.slope_, self.shift_ = platt(self._pair_affinity(user, item), r)
+
+    def _pair_affinity(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """(n,) scores of coded pairs of training users, a thousand users' rows held at once."""
+        out = np.empty(len(user), np.float32)
+        users, back = np.unique(user, return_inverse=True)
+        order = np.argsort(back, kind="stable")
+        bounds = np.searchsorted(back[order], np.arange(0, len(users) + 1024, 1024))
+        for k, start in enumerate(range(0, len(users), 1024)):
+            rows = order[bounds[k] : bounds[k + 1]]
+            block = self._source_affinity(self.rows_, users[start : start + 1024])
+            out[rows] = block[back[rows] - start, item[rows]]
+        return out
 
     def _outcome(self, affinity: np.ndarray) -> np.ndarray:
         return 1.0 / (1.0 + np.exp(-(self.slope_ * affinity + self.shift_)))
@@ -322,10 +350,7 @@ class RowEstimator(TorchEstimator):
         return self._outcome(self._source_affinity(self.rows_, users))
 
     def _pairs(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        if not hasattr(self, "slope_"):  # validation while training
-            self.rows_, self.slope_, self.shift_ = self.rows_, 1.0, 0.0
-        users, back = np.unique(user, return_inverse=True)
-        return self._block(users)[back, item]
+        return self._outcome(self._pair_affinity(user, item))
 
     def _fold_in(self, history: Dataset) -> np.ndarray:
         return self._outcome(self._affinity(history))
@@ -366,13 +391,14 @@ def platt(score: np.ndarray, r: np.ndarray, rounds: int = 30) -> tuple[float, fl
     """(slope > 0, shift) of the logistic regression of r in [0, 1] on a score, by Newton's method.
 
     A slope that the data would have at 0 or below is set to 1e-3: outcomes then hardly differ, and ranks stay.
+    Where all outcomes are one, it is 0.1 and their mean at most 0.99: ranks then survive single precision.
     """
     from scipy.special import expit, logit
 
     mean = float(np.clip(r.mean() if len(r) else 0.5, 1e-4, 1 - 1e-4))
     if len(r) < 2 or np.ptp(score) < 1e-12 or np.ptp(r) < 1e-12:
         centre = float(score.mean()) if len(score) else 0.0
-        return 1e-3, float(logit(mean)) - 1e-3 * centre
+        return 0.1, float(logit(np.clip(mean, 0.01, 0.99))) - 0.1 * centre
     centre, spread = float(score.mean()), float(score.std())
     x = (score - centre) / spread
     a, b = 0.0, float(logit(mean))

@@ -139,13 +139,14 @@ def test_ids_beyond_a_float_come_back_from_a_csv(tmp_path):
     assert data.frame(data.biased).rows() == [(2**53 + 1, str(2**70), 1.0)]
 
 
-def test_a_late_letter_makes_all_ids_text(tmp_path):
+def test_late_rows_decide_about_types_too(tmp_path):
     path = tmp_path / "log.csv"
-    rows = "".join(f"{k},1,2\n" for k in range(2000)) + "x,1,2.5\n"
+    rows = "".join(f"{k},1,2\n" for k in range(12_000)) + "x,1,2.5\n"
     path.write_text("user_id,item_id,rating\n" + rows)
     data = Dataset.from_frames(path)
     assert data.users.is_text
-    assert data.n_users == 2001
+    assert data.n_users == 12_001
+    assert data.biased.rating[-1] == 2.5
 
 
 # ------------------------------------------------------------------ timestamps

@@ -323,7 +323,7 @@ def replaced_folder(path: str | Path, marker: str = MARKER) -> Iterator[Path]:
     FileError: `path` is a file, or a folder with content but without the marker, or cannot be written.
     """
     target = Path(path).resolve()
-    _check_replaceable(target, marker)
+    check_replaceable(target, marker)
     fresh = _sibling(target)
     try:
         fresh.mkdir(parents=True)
@@ -332,13 +332,20 @@ def replaced_folder(path: str | Path, marker: str = MARKER) -> Iterator[Path]:
     try:
         yield fresh
         (fresh / marker).touch()
-        _check_replaceable(target, marker)
+        check_replaceable(target, marker)
         _swap(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _check_replaceable(target: Path, marker: str) -> None:
+def check_replaceable(path: str | Path, marker: str) -> None:
+    """Refuse to replace what is not an earlier output.
+
+    Raises
+    ------
+    FileError: a file, or a folder with content but without the file `marker`.
+    """
+    target = Path(path)
     if target.is_dir():
         if any(target.iterdir()) and not (target / marker).is_file():
             raise FileError(

@@ -2,4 +2,4 @@
 
 from deconrec.exposure.vae import VAEExposure
 
-EXPOSURE_MODELS = {"vae": VAEExposure, "none": None}
+EXPOSURE_MODELS = {"vae": VAEExposure}

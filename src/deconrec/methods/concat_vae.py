@@ -38,7 +38,7 @@ class ConcatVAE(RowEstimator):
     paper = "Zhu2024"
     title = "VAE on exposures and features"
 
-    hidden: tuple[int, ...] = parameter((100,), "widths of the hidden layers, 0 to 2 of them")
+    hidden: tuple[int, ...] = parameter((100,), "widths of the hidden layers, 0 to 2 of them", low=1)
     variational: bool = parameter(True, "a Gaussian code with a KL term; False = the deterministic network")
     kl: float = parameter(0.2, "largest weight beta of the code's KL term", low=0, search=Search(0.01, 1.0, log=True))
     anneal: float = parameter(80.0, "epochs over which the KL weight grows from 0", low=0)

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from deconrec.base import ExposureModel, Spec, Tags
+from deconrec.errors import ParameterError
 from deconrec.exposure import EXPOSURE_MODELS, VAEExposure
 from deconrec.methods.concat_vae import elbo_terms, outcome_net
 from deconrec.pairs import Batch, Rows
@@ -45,7 +46,7 @@ class DeepDeconf(RowEstimator):
 
     exposure: ExposureModel = nuisance(VAEExposure, "exposure model, fitted first", EXPOSURE_MODELS)
     late: bool = parameter(False, "z joins at the decoder (released) instead of the input (paper)")
-    hidden: tuple[int, ...] = parameter((100,), "widths of the hidden layers, 0 to 2 of them")
+    hidden: tuple[int, ...] = parameter((100,), "widths of the hidden layers, 0 to 2 of them", low=1)
     variational: bool = parameter(True, "a Gaussian code with a KL term; False = the deterministic network")
     kl: float = parameter(0.2, "largest weight beta of the code's KL term", low=0, search=Search(0.01, 1.0, log=True))
     anneal: float = parameter(80.0, "epochs over which the KL weight grows from 0", low=0)
@@ -63,6 +64,15 @@ class DeepDeconf(RowEstimator):
     def tags(self) -> Tags:
         """Uses user features where there are some."""
         return Tags(uses_features=True, shape="rows", uses_rating=True)
+
+    def check_params(self) -> None:
+        """Ranges, and that a confounder which joins at the decoder has a decoder to join."""
+        super().check_params()
+        if self.late and not self.hidden and not self.variational:
+            raise ParameterError(
+                "'hidden' of DeepDeconf must name a hidden layer when late=True and variational=False (a single "
+                f"linear map has no decoder that z could join); got {self.hidden!r}."
+            )
 
     def nets(self, spec: Spec) -> Nets:
         """The outcome network."""

@@ -72,7 +72,7 @@ class MF(PairEstimator):
     def combined(self, nets: Nets, b: Batch) -> Terms:
         """The mean over the rows of both logs."""
         n_biased = b.observed.share * self.spec_.n_users * self.spec_.n_items
-        n_unbiased = self.unbiased_weight * self.unbiased_rows_
+        n_unbiased = self.unbiased_weight * self.n_unbiased_
         share = n_unbiased / (n_biased + n_unbiased)
         biased, uniform = self.biased(nets, b)["biased"], self.uniform(nets, b)["uniform"]
         return {"biased": (1 - share) * biased, "uniform": share * uniform}

@@ -18,7 +18,7 @@ def floored(p: Tensor, floor: float) -> Tensor:
 
 
 def inverse(logit: Tensor, floor: float) -> Tensor:
-    """1 / max(sigma(logit), floor), from the logit: 1 + exp(-l), bounded by 1 / floor before the exponential."""
+    """1 / max(sigma(logit), floor), from the logit; the gradient passes below the floor as in `floored`."""
     return 1.0 / floored(torch.sigmoid(logit), floor)
 
 

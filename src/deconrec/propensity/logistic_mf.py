@@ -24,7 +24,7 @@ from deconrec.parameters import Search, parameter
 from deconrec.propensity.floor import Overlap, floored
 from deconrec.random import seed_sequence
 from deconrec.training.program import Adam, History, Nets, Phase, Program, Step, Terms
-from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs
+from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, log_pairs
 from deconrec.training.trainer import Trainer
 
 LARGEST_GRID = 50_000_000  # pairs
@@ -60,8 +60,7 @@ class LogisticMF(Propensity):
             trainer = Trainer(self.epochs, Adam(self.lr, self.l2), seed=self.seed)
             source = Source.of(data, NO_TABLES)
             self.history_ = trainer.run(self.nets_, self.program(), sampler, source)
-        observed = Pairs(*(torch.as_tensor(c, dtype=torch.int64) for c in (data.biased.user, data.biased.item)),
-                         torch.ones(len(data.biased)), torch.ones(len(data.biased)))
+        observed = log_pairs(data, data.biased, NO_TABLES)
         with torch.no_grad():
             p = torch.sigmoid(self.nets_.propensity(observed)).numpy()
         self.overlap_ = Overlap.of(p, self.floor)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -83,19 +84,23 @@ class Source:
 
     def seen(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(o, r) of pairs given as user * n_items + item."""
-        keys = self.user.astype(np.int64) * self.shape[1] + self.item
-        if not len(keys):
+        if not len(self._keys):
             return np.zeros(len(cells), np.float32), np.zeros(len(cells), np.float32)
-        place = np.minimum(np.searchsorted(keys, cells), len(keys) - 1)
-        o = (keys[place] == cells).astype(np.float32)
+        place = np.minimum(np.searchsorted(self._keys, cells), len(self._keys) - 1)
+        o = (self._keys[place] == cells).astype(np.float32)
         return o, o * self.r[place]
+
+    @cached_property
+    def _keys(self) -> np.ndarray:
+        return self.user.astype(np.int64) * self.shape[1] + self.item
 
 
 def log_pairs(data: Dataset, log: Log, tables: Tables, device: torch.device | str = "cpu") -> Pairs:
     """The rows of a log as pairs of mass 1."""
+    # A log's arrays are read-only, and torch warns of those that it would share.
     return Pairs(
-        torch.as_tensor(log.user, dtype=torch.int64, device=device),
-        torch.as_tensor(log.item, dtype=torch.int64, device=device),
+        torch.as_tensor(log.user.astype(np.int64), device=device),
+        torch.as_tensor(log.item.astype(np.int64), device=device),
         torch.ones(len(log), device=device),
         torch.as_tensor(data.outcome(log), device=device),
         tables=tables.to(device),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -104,6 +105,7 @@ def _one_pass(
 ) -> dict[str, float]:
     """One epoch of one phase; gives the batch-weighted mean of every term."""
     sums: dict[str, torch.Tensor] = {}
+    sound: dict[str, torch.Tensor] = {}  # batches that a term stayed finite for: the cause fails before its effects
     owners: dict[str, tuple[str, ...]] = {}
     batches = 0
     for batch in sampler.batches(source, rng, epoch):  # type: ignore[arg-type]
@@ -113,10 +115,13 @@ def _one_pass(
                 owners[name] = mover.step.updates
                 value = value.detach() * batch.weight
                 sums[name] = sums[name] + value if name in sums else value
+                finite = sums[name].isfinite().to(torch.int64)
+                sound[name] = sound[name] + finite if name in sound else finite
     means = {name: float(value) / max(batches, 1) for name, value in sums.items()}
-    for name, number in means.items():
-        if not (number - number == 0):  # NaN and infinities
-            raise TrainingError(name, epoch, owners[name], number)
+    broken = [name for name, number in means.items() if not math.isfinite(number)]
+    if broken:
+        first = min(broken, key=lambda name: int(sound[name]))
+        raise TrainingError(first, epoch, owners[first], means[first])
     return means
 
 

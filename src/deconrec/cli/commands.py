@@ -1,0 +1,32 @@
+"""The commands by name: what each file gives to the application."""
+
+from __future__ import annotations
+
+import typer
+
+from deconrec.cli import (
+    compare,
+    data,
+    demo,
+    fit,
+    info,
+    methods,
+    predict,
+    recommend,
+    report,
+    simulate,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add every command to the application."""
+    app.command("methods")(methods.methods)
+    app.add_typer(data.app, name="data")
+    app.command("fit")(fit.fit)
+    app.command("predict")(predict.predict)
+    app.command("recommend")(recommend.recommend)
+    app.command("compare")(compare.compare)
+    app.command("report")(report.report)
+    app.command("simulate")(simulate.simulate)
+    app.command("demo")(demo.demo)
+    app.command("info")(info.info)

@@ -1,0 +1,79 @@
+"""`deconrec compare DATA --methods a,b --seeds N`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deconrec.cli import output
+from deconrec.cli.options import Json, Quiet, Root, threads
+
+
+def compare(
+    data: Annotated[str, typer.Argument(help="A catalogue name or a TOML data file.")],
+    methods: Annotated[str, typer.Option("--methods", metavar="A,B,...", help="Methods, separated by commas.")],
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Splits (or fresh worlds of a simulator).")] = 10,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The first seed.")] = 0,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", metavar="M,...", help="Metrics, the headline first.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="pairs or users (default: the data's).")
+    ] = None,
+    select: Annotated[
+        str, typer.Option("--select", help="Stop and select on: biased (hold-out) or unbiased (V).")
+    ] = "biased",
+    trials: Annotated[int, typer.Option("--trials", min=0, help="Tuning trials a method and seed; 0 = defaults.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    root: Root = None,
+    report: Annotated[str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML report.")] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods under one protocol, with intervals and corrected paired tests."""
+    from deconrec.experiments.compare import compare as run
+
+    threads()
+    result = run(
+        data,
+        split_names(methods),
+        seeds=range(seed, seed + seeds),
+        metrics=None if metrics is None else split_names(metrics),
+        protocol=protocol,  # type: ignore[arg-type]
+        select=select,  # type: ignore[arg-type]
+        trials=trials,
+        workers=workers,
+        root=root,
+        report=report,
+        progress=not quiet,
+    )
+    if json:
+        output.write_json(result.to_json(), json)
+    if json != "-":
+        show_result(result)
+    if report:
+        output.say(f"report: {report}")
+
+
+def split_names(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def show_result(result: object) -> None:
+    """Protocol line, leaderboard and verdict on the screen."""
+    from deconrec.experiments.results import Result
+    from deconrec.report.text import leaderboard, verdict
+
+    assert isinstance(result, Result)
+    p, d = result.protocol, result.protocol["data"]
+    output.say(
+        f"{d['name']}: {d['users']:,} users x {d['items']:,} items, {d['rows']:,} biased and {d['unbiased_rows']:,} "
+        f"unbiased rows; {p['name']} protocol, {len(p['seeds'])} seeds ({p['world']}), selection on the {p['select']} "
+        f"hold-out"
+    )
+    for note in p["notes"]:
+        output.say(f"note: {note}")
+    output.show(leaderboard(result))
+    output.show(verdict(result))

@@ -1,0 +1,63 @@
+"""`deconrec fit METHOD DATA --out DIR`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deconrec.cli import output
+from deconrec.cli.options import Json, Quiet, Root, Seed, Settings, pairs_of, threads
+
+
+def fit(
+    method: Annotated[str, typer.Argument(help="A method, as name or name:param=value+param=value.")],
+    data: Annotated[str, typer.Argument(help="A catalogue name or a TOML data file.")],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the model is saved.")],
+    settings: Settings = None,
+    root: Root = None,
+    seed: Seed = 0,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps (default: cpu).")] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a method on all of a data set (no test is cut) and save the model.
+
+    The whole randomised log is used, and 15 % of the biased log stops the training.
+    """
+    from deconrec.catalogue import open_data
+    from deconrec.data.files import check_replaceable
+    from deconrec.methods import make
+    from deconrec.saving import MARKER
+
+    check_replaceable(out, MARKER)
+    model = make(method)
+    if "seed" in model.get_params(deep=False):
+        model.set_params(seed=seed)
+    model.set_text(pairs_of(settings) | ({} if device is None else {"device": device}))
+    model.check_params()
+    opened = open_data(data, root)
+    threads()
+    model.fit(opened.draw(seed)[0], progress=not quiet)
+    model.save(out)
+    record = {
+        "method": method,
+        "data": data,
+        "out": out,
+        "seconds": model.seconds_,
+        "unbiased_rows": model.unbiased_rows_,
+        "users": len(model.users_),
+        "items": len(model.items_),
+        "params": model.describe(),
+    }
+    history = getattr(model, "history_", None)
+    if history is not None and len(history):
+        scores = history.curve("score")
+        record |= {"epochs": len(history), "best_epoch": history.best_epoch, "stopped": history.stopped}
+        record["validation"] = max(scores) if scores else None
+    if json:
+        output.write_json(record, json)
+    text = f"{type(model).__name__} fitted in {model.seconds_:.1f} s"
+    if history is not None and len(history):
+        text += f", epoch {history.best_epoch + 1} of {len(history)} kept"
+    output.say(f"{text}; {model.unbiased_rows_:,} unbiased rows used; saved in {out}")

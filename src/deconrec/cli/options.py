@@ -1,0 +1,53 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deconrec.cli.output import STATE
+
+
+def _quiet(value: bool) -> bool:
+    STATE["quiet"] = value
+    return value
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_quiet, help="Print errors only.")]
+Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON to a file, or - for stdout.")]
+Root = Annotated[
+    str | None, typer.Option("--root", metavar="DIR", help="Folder of the public data sets (default: DECONREC_DATA).")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter; nested by a dot. May be repeated."),
+]
+
+
+def pairs_of(settings: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE texts as a mapping.
+
+    Raises
+    ------
+    ParameterError: a text without '='.
+    """
+    from deconrec.errors import ParameterError
+
+    out = {}
+    for text in settings or []:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise ParameterError(f"--set must be written NAME=VALUE; got '{text}'.")
+        out[name.strip()] = value.strip()
+    return out
+
+
+def threads() -> None:
+    """One torch thread per process, unless OMP_NUM_THREADS says otherwise."""
+    import os
+
+    import torch
+
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1") or 1)))
