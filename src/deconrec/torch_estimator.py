@@ -37,8 +37,8 @@ VALIDATION_K = 20
 class TorchEstimator(Estimator):
     """A method whose networks are trained by the engine."""
 
-    lr: float = parameter(0.01, "learning rate of Adam", above=0, search=Search(1e-3, 5e-2, log=True))
-    l2: float = parameter(1e-4, "weight of (1/2)||theta||^2", low=0, search=Search(1e-6, 1e-2, log=True))
+    lr: float = parameter(0.03, "learning rate of Adam", above=0, search=Search(1e-3, 5e-2, log=True))
+    l2: float = parameter(6e-4, "weight of (1/2)||theta||^2", low=0, search=Search(1e-6, 1e-2, log=True))
     epochs: int = parameter(300, "most passes over the data", low=0)
     patience: int = parameter(20, "epochs without a better validation score before stopping; 0 = never", low=0)
     batch: int = parameter(2048, "pairs (or users, for row methods) in a step", low=1)

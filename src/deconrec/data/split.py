@@ -132,13 +132,18 @@ def hold_out(log: Log, share: float, seed: int, *, by_time: bool = False) -> tup
 
 
 def _order(log: Log, seed: int, stream: str, by_time: bool) -> np.ndarray:
+    """Positions of a log's rows in the order in which they are dealt out.
+
+    Rows are first put in the order of their pairs, so that a shuffled file is split the same way.
+    """
+    canonical = np.lexsort((log.item, log.user))
     if not by_time:
-        return numpy_generator(seed, stream).permutation(len(log))
+        return canonical[numpy_generator(seed, stream).permutation(len(log))]
     if log.timestamp is None:
         raise DataError(
             "a split by time needs timestamps, but the log has none; name their column or split by record."
         )
-    return np.argsort(log.timestamp, kind="stable")
+    return canonical[np.argsort(log.timestamp[canonical], kind="stable")]
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class DRJL(PairEstimator):
     title = "Doubly robust joint learning"
 
     propensity: Propensity = nuisance(LogisticMF, "propensity model, fitted first", PROPENSITIES)
-    batch: int = parameter(32_768, "pairs of D in a step", low=1)
+    batch: int = parameter(65_536, "pairs of D in a step", low=1)
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         propensity_: Propensity

@@ -53,8 +53,8 @@ class ResDR(PairEstimator):
     paper = "Li2023"
     title = "Residual DR"
 
-    batch: int = parameter(32_768, "pairs of D in a step", low=1)
-    floor: float = parameter(0.05, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
+    batch: int = parameter(65_536, "pairs of D in a step", low=1)
+    floor: float = parameter(0.2, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
     imputation_weight: float = parameter(
         1.0, "weight alpha of L_IMP", above=0, search=Search(0.1, 1, log=True)
     )
@@ -62,10 +62,10 @@ class ResDR(PairEstimator):
         1.0, "weight beta of the CVR bundle", above=0, search=Search(0.1, 10, log=True)
     )
     ctcvr_weight: float = parameter(
-        1.0, "weight of L_CTCVR inside the bundle", low=0, search=Search(0.1, 10, log=True)
+        0.5, "weight of L_CTCVR inside the bundle (paper: 1)", low=0, search=Search(0.1, 10, log=True)
     )
     unbiased_weight: float = parameter(
-        1.0, "weight of L_U inside the bundle; 0 = Table 4's ablation", low=0, search=Search(0.03, 3, log=True)
+        0.05, "weight of L_U inside the bundle (paper: 1); 0 = Table 4's ablation", low=0, search=Search(0.03, 3, log=True)
     )
     consistency: float = parameter(
         0.01, "weight gamma of L_B&U; 0 = Table 4's ablation", low=0, search=Search(1e-3, 1.0, log=True)

@@ -7,6 +7,7 @@ nets that it names and no others, so that a `detach` in a loss always means the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +26,25 @@ class Nets(nn.ModuleDict):
 
     def __init__(self, **nets: nn.Module) -> None:
         super().__init__(nets)
+        self._memo: dict[tuple[int, ...], tuple[Any, Any]] | None = None
 
     def __getattr__(self, name: str) -> Any:
-        """A net by its name."""
-        return super().__getattr__(name)
+        """A net by its name; inside `remembering`, one that answers the same call once."""
+        found = super().__getattr__(name)
+        memo = self.__dict__.get("_memo")
+        return found if memo is None or not isinstance(found, nn.Module) else _Remembering(found, memo)
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Answer equal calls (same net, same objects) once: the terms of a step share their forward passes.
+
+        Valid while no parameter changes, that is, inside one evaluation of a step.
+        """
+        self.__dict__["_memo"] = {}
+        try:
+            yield
+        finally:
+            self.__dict__["_memo"] = None
 
     def select(self, names: tuple[str, ...]) -> dict[str, nn.Parameter]:
         """Parameters under these names; a dotted name reaches into a net ("prediction.item").
@@ -46,6 +62,24 @@ class Nets(nn.ModuleDict):
                 )
             chosen |= found
         return chosen
+
+
+class _Remembering:
+    """A net that keeps its answers; otherwise the net itself."""
+
+    __slots__ = ("_memo", "_net")
+
+    def __init__(self, net: nn.Module, memo: dict[tuple[int, ...], tuple[Any, Any]]) -> None:
+        self._net, self._memo = net, memo
+
+    def __call__(self, *inputs: Any) -> Any:
+        key = (id(self._net), *map(id, inputs))
+        if key not in self._memo:
+            self._memo[key] = (inputs, self._net(*inputs))  # inputs are held, so that no id is used twice
+        return self._memo[key][1]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._net, name)
 
 
 Loss = Callable[[Nets, Batch], Terms]
@@ -184,7 +218,16 @@ def evaluate_step(step: Step, nets: Nets, batch: Batch) -> tuple[Terms, dict[str
     """
     parameters = nets.select(step.updates)
     if step.through is None:
-        terms = step.loss(nets, batch)
+        # Nets that the step does not move need no graph.
+        moving = set(parameters)
+        for name, parameter in nets.named_parameters():
+            parameter.requires_grad_(name in moving)
+        try:
+            with nets.remembering():
+                terms = step.loss(nets, batch)
+        finally:
+            for parameter in nets.parameters():
+                parameter.requires_grad_(True)
     else:
         inner = step.through
         moved = nets.select(inner.updates)
