@@ -46,9 +46,10 @@ _PUBLIC = {  # name: module
     "VAEExposure": "exposure.vae",
     "compare": "experiments.compare",
     "check_estimator": "checks",
+    "write_report": "report.html",
 }
 
-_MODULES = ("checks", "data", "errors", "evaluation", "experiments", "methods", "propensity", "simulate")
+_MODULES = ("checks", "data", "errors", "evaluation", "experiments", "methods", "propensity", "report", "simulate")
 
 __all__ = sorted([*_PUBLIC, *_MODULES, "__version__"])
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from deconrec.base import Estimator, ExposureModel, Propensity, Spec
 from deconrec.data.dataset import Dataset, Features, Log
 from deconrec.data.split import ValidationPart
-from deconrec.errors import DataError, MissingUnbiasedLog
+from deconrec.errors import DataError, MissingUnbiasedLog, ParameterError
 from deconrec.evaluation.ranking import place_block
 from deconrec.evaluation.rating import auc, logloss, mse
 from deconrec.losses.elementwise import ErrorKind, error
@@ -79,12 +79,16 @@ class TorchEstimator(Estimator):
             source = self._source(data)
             score = (lambda: self.validation_score(validation)) if len(validation.data.biased) else None
             program = self.program()
+            warmup = max((phase.start for phase in program), default=0)
+            if 0 < self.epochs <= warmup:
+                raise ParameterError(
+                    f"'epochs' of {type(self).__name__} must be a whole number > {warmup} (its warm-up); got {self.epochs}."
+                )
             trainer = Trainer(
                 self.epochs,
                 Adam(self.lr, self.l2),
                 self.patience,
-                # Patience counts from where every step is at work: a warm-up does not move the prediction.
-                warmup=max((phase.start for phase in program), default=0),
+                warmup=warmup,  # patience counts from where every step is at work
                 seed=self.seed,
                 progress=type(self).__name__ if progress else None,
             )
@@ -133,11 +137,11 @@ class TorchEstimator(Estimator):
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.x_mean_, self.x_std_ = np.array(state["x_mean"]), np.array(state["x_std"])
-        for name, model in self._nuisances().items():
-            fitted = model.clone()
-            fitted._restore(_below(state, f"{name}."), self.spec_)  # type: ignore[attr-defined]
-            setattr(self, f"{name}_", fitted)
-        with torch.random.fork_rng(devices=[]):  # the initial values are replaced at once
+        with torch.random.fork_rng(devices=[]):  # initial values are drawn, and replaced at once
+            for name, model in self._nuisances().items():
+                fitted = model.clone()
+                fitted._restore(_below(state, f"{name}."), self.spec_)  # type: ignore[attr-defined]
+                setattr(self, f"{name}_", fitted)
             self.nets_ = self.nets(self.spec_)
         arrays = {k: torch.from_numpy(np.array(v)) for k, v in _below(state, "nets.").items()}
         self.nets_.load_state_dict(arrays)
@@ -290,20 +294,24 @@ class RowEstimator(TorchEstimator):
             positive = target.take(task.positive(target.rating))
             target = positive if len(positive) else target
         history = validation.history
+        affinity = self._affinity(history)
+        if not np.isfinite(affinity).all():
+            return float("nan")  # the trainer stops on it, with the epoch
         placed = place_block(
-            self._affinity(history),
+            affinity,
             target.pattern(history.shape),
             history.biased.pattern(history.shape),
             depth=VALIDATION_K,
         )
-        return placed.values("ndcg", VALIDATION_K).mean
+        values = placed.values("ndcg", VALIDATION_K)
+        return values.mean if len(values.user) else 0.0  # nobody to judge by: the first epoch is kept
 
-    @torch.no_grad()
     def _affinity(self, history: Dataset) -> np.ndarray:
         """(n, n_items) log-softmax scores of the users of a data set."""
         source = Source.of(history, self.tables(history), self.device)
         return self._source_affinity(source, np.arange(history.n_users))
 
+    @torch.no_grad()
     def _source_affinity(self, source: Source, users: np.ndarray) -> np.ndarray:
         training = self.nets_.training
         self.nets_.eval()
@@ -315,7 +323,6 @@ class RowEstimator(TorchEstimator):
         self.nets_.train(training)
         return out
 
-    @torch.no_grad()
     def _calibrate(self) -> None:
         """E[r | affinity] = sigma(slope * affinity + shift), by logistic regression on the training exposures.
 
@@ -345,7 +352,6 @@ class RowEstimator(TorchEstimator):
     def _outcome(self, affinity: np.ndarray) -> np.ndarray:
         return 1.0 / (1.0 + np.exp(-(self.slope_ * affinity + self.shift_)))
 
-    @torch.no_grad()
     def _block(self, users: np.ndarray) -> np.ndarray:
         return self._outcome(self._source_affinity(self.rows_, users))
 
@@ -382,6 +388,8 @@ def pairs_score(model: Estimator, data: Dataset, log: Log) -> float:
     """Validation score of predictions for the rows of a log: AUC where both outcomes occur, minus the error."""
     r = data.outcome(log)
     prediction = model._pairs(log.user, log.item)
+    if not np.isfinite(prediction).all():
+        return float("nan")  # the trainer stops on it, with the epoch
     if not data.outcome_scale.binary:
         return -mse(prediction, r)
     return -logloss(prediction, r) if r.min() == r.max() else auc(prediction, r)

@@ -27,9 +27,12 @@ def make_result(
     epochs: int = 60,
     gains: Sequence[float] = (0, 1.6, -3, 0.2, 0.5, 2.4, 0.4, -0.6, 1.1),
 ) -> Result:
-    """A result whose methods differ by `gains` standard deviations, with the real tests on made-up numbers."""
+    """A result whose methods differ by `gains` standard deviations, really tested."""
     rng = np.random.default_rng(0)
-    metrics = [*metrics, *(f"{m}/{t}" if t == "leaked" else f"{m.partition('/')[0]}/{t}" for t in twins for m in metrics)]
+    metrics = [
+        *metrics,
+        *(f"{m}/{t}" if t == "leaked" else f"{m.partition('/')[0]}/{t}" for t in twins for m in metrics),
+    ]
     runs, summary, tests = [], [], []
     letters: dict[str, dict[str, str]] = {}
     for dial, setting in enumerate(settings):
@@ -54,7 +57,12 @@ def make_result(
                         metrics={m: float(values[method, m][seed]) for m in metrics},
                         seconds=1.3 + 2 * at,
                         unbiased_rows=0 if at in (0, 3) else 232 + seed % 2,
-                        params={"dim": 16, "lr": [0.01, 0.003][seed % 2], "epochs": 200, "propensity": "logistic-mf"},
+                        params={
+                            "dim": 16,
+                            "lr": [0.01, 0.003][seed % 2],
+                            "epochs": 200,
+                            "propensity": "logistic-mf",
+                        },
                         history={"score": [float(s) for s in score]},
                         best_epoch=int(score.argmax()) if length else None,
                         skipped_users={m: 40 + seed for m in metrics if "@" in m},
@@ -91,13 +99,27 @@ def make_result(
             "relevant": None,
             "counts": {"biased": 5_916, "hold-out": 1_044, "unbiased training": 214, "test": 3_846},
             "world": "one data set",
-            "notes": ["366 of 4,640 unbiased pairs stand in the biased log too and were left out of every part."],
-            "data": {"name": "coat", "users": 290, "items": 300, "rows": 6960, "unbiased_rows": 4640, "fingerprint": "0f3c9a"},
+            "notes": [
+                "366 of 4,640 unbiased pairs stand in the biased log too and were left out of every part."
+            ],
+            "data": {
+                "name": "coat",
+                "users": 290,
+                "items": 300,
+                "rows": 6960,
+                "unbiased_rows": 4640,
+                "fingerprint": "0f3c9a",
+            },
         },
         runs=runs,
         summary=summary,
         tests=tests,
-        environment={"deconrec": "0.1.0", "python": "3.11.9", "packages": {"numpy": "2.1", "torch": "2.6"}, "threads": 1},
+        environment={
+            "deconrec": "0.1.0",
+            "python": "3.11.9",
+            "packages": {"numpy": "2.1", "torch": "2.6"},
+            "threads": 1,
+        },
         distribution=Distribution(
             values=[1, 2, 3, 4, 5],
             biased=[0.13, 0.16, 0.22, 0.28, 0.21],

@@ -45,7 +45,6 @@ def compare(
         trials=trials,
         workers=workers,
         root=root,
-        report=report,
         progress=not quiet,
     )
     if json:
@@ -53,7 +52,9 @@ def compare(
     if json != "-":
         show_result(result)
     if report:
-        output.say(f"report: {report}")
+        from deconrec.report.html import write_report
+
+        output.say(f"report: {write_report(result, report)}")
 
 
 def split_names(text: str) -> list[str]:

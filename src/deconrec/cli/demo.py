@@ -22,12 +22,17 @@ def demo(
 
     threads()
     made = run_demo(out, seeds=range(seed, seed + seeds), workers=workers, say=output.say, progress=not quiet)
+    from pathlib import Path
+
     from deconrec.cli.compare import show_result
     from deconrec.cli.recommend import show_recommendations
+    from deconrec.report.html import write_report
+
+    report = write_report(made.result, Path(out) / "report.html")
 
     show_result(made.result)
     output.say("")
     show_recommendations(made.recommendations)
     output.say(f"\nmodel:   {made.model}   (chosen: {made.chosen})")
     output.say(f"more:    deconrec recommend {made.model} --k 10 --out recs.parquet")
-    typer.echo(f"report:  {made.report}")
+    typer.echo(f"report:  {report}")

@@ -95,7 +95,6 @@ def compare(
     trials: int = 0,
     workers: int = 1,
     root: str | Path | None = None,
-    report: str | Path | None = None,
     progress: bool = False,
 ) -> Result:
     """Fit and evaluate methods over seeds, and test their differences.
@@ -111,7 +110,9 @@ def compare(
     trials: 0 = the methods' defaults; more = tune each method on each seed with that many trials first.
     workers: processes.
     root: folder of the public data sets.
-    report: write an HTML report there.
+    progress: show a progress bar on a terminal.
+
+    Draw the result with `deconrec.write_report(result, path)`; `print(result.to_json())` is its record.
 
     Raises
     ------
@@ -165,10 +166,6 @@ def compare(
         distribution=_distribution(first, truth),
         letters={m: _letters(m, names, summary, tests) for m in plan.metrics},
     )
-    if report is not None:
-        from deconrec.report.html import write_report
-
-        write_report(result, Path(report))
     return result
 
 

@@ -24,7 +24,6 @@ class Demo:
     """What the demonstration made."""
 
     result: Result
-    report: Path
     model: Path
     chosen: str
     recommendations: pl.DataFrame
@@ -38,16 +37,14 @@ def run_demo(
     say: Callable[[str], None] = print,
     progress: bool = False,
 ) -> Demo:
-    """Compare METHODS on fresh worlds, write the report, fit the best by AUC on one world, save it, recommend.
+    """Compare METHODS on fresh worlds, fit the best by AUC on one world, save it, recommend.
 
-    Writes into `out`: data/ (one world as files), compare.json, report.html, model/.
+    Writes into `out`: data/ (one world as files), compare.json, model/.
     """
     folder = Path(out)
     say(f"world:   {WORLD} (a hidden confounder moves what is shown and how it is rated)")
     world = write_world(WORLD, {}, seeds[0], folder / "data")
-    result = compare(
-        WORLD, METHODS, seeds=seeds, workers=workers, report=folder / "report.html", progress=progress
-    )
+    result = compare(WORLD, METHODS, seeds=seeds, workers=workers, progress=progress)
     write_file(folder / "compare.json", result.to_json())
     headline = result.metrics[0]
     sign = 1 if higher_is_better(headline) else -1
@@ -57,4 +54,4 @@ def run_demo(
         model = make(chosen).fit(data)
         recommendations = model.recommend(data.users.values.head(5), k=8)
     model.save(folder / "model")
-    return Demo(result, folder / "report.html", folder / "model", chosen, recommendations)
+    return Demo(result, folder / "model", chosen, recommendations)

@@ -1,8 +1,8 @@
-"""Figures of a result as inline SVG: drawn once, coloured by the page's CSS variables, so that they suit light and
-dark. Text stays text; ids are unique in the page; the same numbers give the same bytes.
+"""Figures of a result as inline SVG, drawn once and coloured by the page's CSS variables, light or dark.
 
-The figures are drawn 300 to 460 units wide, one unit a CSS pixel, so that they are read on a telephone without
-magnifying; the page lays them out in columns where there is room.
+Text stays text; ids are unique in the page; the same numbers give the same bytes. The figures are drawn 300
+or 380 units wide, one unit a CSS pixel, so that a telephone shows them without magnifying; the page lays them
+out in columns where there is room.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MARKS: dict[Mark, tuple[str, str]] = {
     "better": ("^", GOOD),
     "worse": ("v", BAD),
 }
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "deconrec",
     "text.parse_math": False,  # a method's name may hold a dollar sign
@@ -64,8 +64,8 @@ _STYLE = {
     "ytick.labelsize": 11.0,
     "text.color": INK,
 }
-WIDTH = 460.0
-MAX_POINTS = 120  # of a curve: more cannot be told apart at this size
+LOGS = ("warm", "accent", "ink")  # colours of the biased log, the unbiased log and the truth
+WIDTH = 380.0
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,8 @@ class Curve:
     best_epoch: int | None
 
 
-@dataclass(frozen=True)
-class Line:
-    """One method of a sweep; a value may be None."""
-
-    label: str
-    means: Sequence[float | None]
-    lows: Sequence[float | None]
-    highs: Sequence[float | None]
+Triple = tuple[float | None, float | None, float | None]
+"""Mean, low and high end of an interval."""
 
 
 def forest(key: str, alt: str, rows: Sequence[Row], axis: str, reference: float | None = None) -> str:
@@ -104,7 +98,7 @@ def forest(key: str, alt: str, rows: Sequence[Row], axis: str, reference: float 
 
     key: prefix of the ids, unique in the page. alt: what the figure shows, for those who cannot see it.
     """
-    step, below, side = 38.0, 46.0, 10.0
+    step, below, side = 40.0, 46.0, 4.0
     height = step * len(rows) + below
     with _figure(WIDTH, height) as figure:
         ax = figure.add_axes((side / WIDTH, below / height, 1 - 2 * side / WIDTH, 1 - below / height))
@@ -113,20 +107,21 @@ def forest(key: str, alt: str, rows: Sequence[Row], axis: str, reference: float 
         left, right = ax.get_xlim()
         for at, row in enumerate(rows):
             shape, colour = _MARKS[row.mark]
-            y = at + 0.72
+            y = at + 0.7
             words: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "baseline"}
             weight = "bold" if row.mark == "baseline" else "normal"
-            ax.text(0, at + 0.46, _label(row.label, 44), weight=weight, **words)
-            ax.text(1, at + 0.46, row.shown, ha="right", color=MUTED, **words)
+            room = int((WIDTH - 2 * side - 6.6 * len(row.shown)) / (8.2 if weight == "bold" else 7.4))
+            ax.text(0, at + 0.4, _label(row.label, room), weight=weight, **words)
+            ax.text(1, at + 0.4, row.shown, ha="right", color=MUTED, **words)
             ax.plot([left, right], [y, y], color=RULE, lw=0.8, zorder=1)
             if reference is not None:
-                ax.plot([reference] * 2, [at + 0.56, at + 0.88], color=INK, lw=1, ls=(0, (2, 2)), zorder=2)
+                ax.plot([reference] * 2, [at + 0.56, at + 0.84], color=INK, lw=1, ls=(0, (2, 2)), zorder=2)
             if row.low is not None and row.high is not None:
-                ax.plot([row.low, row.high], [y, y], color=colour, lw=2.6, solid_capstyle="butt", zorder=3)
+                ax.plot([row.low, row.high], [y, y], color=colour, lw=2.4, solid_capstyle="butt", zorder=3)
             if row.twin is not None:
                 ax.plot(row.twin, y, "o", ms=6, mfc=SURFACE, mec=WARM, mew=1.4, zorder=4)
             if row.value is not None:
-                ax.plot(row.value, y, shape, ms=7.5, color=colour, mec=SURFACE, mew=1, zorder=5)
+                ax.plot(row.value, y, shape, ms=9, color=colour, mec=SURFACE, mew=1, zorder=5)
         ax.set_yticks([])
         _ticks(ax.xaxis, 5)
         ax.spines[["left", "right", "top"]].set_visible(False)
@@ -134,21 +129,23 @@ def forest(key: str, alt: str, rows: Sequence[Row], axis: str, reference: float 
         return _svg(figure, key, alt)
 
 
-def curves(key: str, alt: str, seeds: Sequence[Curve], colour: int = 0) -> str:
-    """Validation score by epoch: every seed thin, their mean thick while half of them still train, dots at the
-    epochs that were kept."""
+def curves(key: str, alt: str, seeds: Sequence[Curve], turn: int, most: int) -> str:
+    """Validation score by epoch: seeds thin, their mean thick while half of them train; dots: epochs kept.
+
+    turn: position of the method, for its colour. most: points drawn of a curve, at least 24 and at most 120.
+    """
     width, height = 300.0, 186.0
     with _figure(width, height) as figure:
         ax = figure.add_axes((52 / width, 40 / height, 1 - 62 / width, 1 - 50 / height))
-        ink = SERIES[colour % len(SERIES)]
+        ink = SERIES[turn % len(SERIES)]
         longest = max((len(c.scores) for c in seeds), default=0)
-        epochs = _thinned(longest)
+        epochs = _thinned(longest, min(max(most, 24), 120))
         for curve in seeds:
             known = [(e, s) for e in epochs if (s := _at(curve.scores, e)) is not None]
             ax.plot([e for e, _ in known], [s for _, s in known], color=ink, lw=0.9, alpha=0.35, zorder=2)
-            best = None if curve.best_epoch is None else _at(curve.scores, curve.best_epoch)
-            if best is not None:
-                ax.plot(curve.best_epoch, best, "o", ms=4.5, color=INK, mec=SURFACE, mew=0.7, zorder=4)
+            kept = -1 if curve.best_epoch is None else curve.best_epoch
+            if (best := _at(curve.scores, kept)) is not None:
+                ax.plot(kept, best, "o", ms=4.5, color=INK, mec=SURFACE, mew=0.7, zorder=4)
         if len(seeds) > 1:
             values = {e: [s for c in seeds if (s := _at(c.scores, e)) is not None] for e in epochs}
             mean = [(e, fmean(v)) for e, v in values.items() if 2 * len(v) >= len(seeds)]
@@ -163,31 +160,31 @@ def curves(key: str, alt: str, seeds: Sequence[Curve], colour: int = 0) -> str:
 
 
 def distribution(
-    key: str, alt: str, values: Sequence[float], shares: Sequence[tuple[str, Sequence[float]]]
+    key: str, alt: str, values: Sequence[float], logs: Sequence[tuple[str, Sequence[float], str]]
 ) -> str:
     """Shares of every outcome, one group of bars a value; steps instead of bars beyond 24 values.
 
-    shares: (name, share of every value), at most three.
+    logs: (name, share of every value, one of `LOGS`).
     """
     height = 240.0
-    colours = (WARM, ACCENT, INK)
+    colours = dict(zip(LOGS, (WARM, ACCENT, INK), strict=True))
     with _figure(WIDTH, height) as figure:
         ax = figure.add_axes((46 / WIDTH, 42 / height, 1 - 56 / WIDTH, 1 - 54 / height))
         x = range(len(values))
-        for turn, (_, share) in enumerate(shares):
-            colour = colours[turn % len(colours)]
+        for turn, (_, share, name) in enumerate(logs):
+            colour = colours[name]
             if len(values) > 24:
                 ax.plot(list(values), share, color=colour, lw=2, drawstyle="steps-mid")
                 continue
-            bar = 0.8 / len(shares)
-            at = [i + bar * (turn - (len(shares) - 1) / 2) for i in x]
+            bar = 0.8 / len(logs)
+            at = [i + bar * (turn - (len(logs) - 1) / 2) for i in x]
             drawn = ax.bar(at, share, bar * 0.92, color=colour)
-            if len(values) * len(shares) <= 12:
-                ax.bar_label(drawn, [_percent(s) for s in share], padding=2, fontsize=10, color=MUTED)
+            if len(values) * len(logs) <= 12:
+                ax.bar_label(drawn, [percent(s)[:-2] for s in share], padding=2, fontsize=10, color=MUTED)
         if len(values) <= 24:
             ax.set_xticks(list(x), [f"{v:g}" for v in values])
-        ax.set_ylim(0, 1.1 * max((s for _, share in shares for s in share), default=1.0) or 1.0)
-        ax.yaxis.set_major_formatter(lambda share, _: _percent(share))
+        ax.set_ylim(0, 1.1 * max((s for _, share, _ in logs for s in share), default=1.0) or 1.0)
+        ax.yaxis.set_major_formatter(lambda share, _: percent(share))
         _ticks(ax.yaxis, 4)
         _frame(ax)
         ax.set_xlabel("outcome")
@@ -195,25 +192,30 @@ def distribution(
 
 
 def sweep(
-    key: str, alt: str, x: Sequence[float] | Sequence[str], lines: Sequence[Line], axis: str, metric: str
+    key: str,
+    alt: str,
+    x: Sequence[float] | Sequence[str],
+    lines: Sequence[Sequence[Triple]],
+    axis: str,
+    direction: str,
 ) -> str:
     """A metric against a setting, one line a method with its 95 % band."""
     height = 290.0
-    places: list[float] = [float(v) for v in x] if _numeric(x) else [float(i) for i in range(len(x))]
+    places: list[float] = [float(v) for v in x] if numeric(x) else [float(i) for i in range(len(x))]
     with _figure(WIDTH, height) as figure:
         ax = figure.add_axes((54 / WIDTH, 46 / height, 1 - 68 / WIDTH, 1 - 58 / height))
         for turn, line in enumerate(lines):
             colour, shape = SERIES[turn % len(SERIES)], _SHAPES[turn % len(_SHAPES)]
-            rows = zip(places, line.lows, line.highs, strict=True)
-            band = [(p, lo, hi) for p, lo, hi in rows if lo is not None and hi is not None]
+            rows = list(zip(places, line, strict=True))
+            band = [(p, lo, hi) for p, (_, lo, hi) in rows if lo is not None and hi is not None]
             if band:
                 p, low, high = zip(*band, strict=True)
                 ax.fill_between(p, low, high, color=colour, alpha=0.13, lw=0)
-            known = [(p, m) for p, m in zip(places, line.means, strict=True) if m is not None]
+            known = [(p, m) for p, (m, _, _) in rows if m is not None]
             style: dict[str, Any] = {"color": colour, "lw": 1.8, "marker": shape, "ms": 6.5}
             ax.plot([p for p, _ in known], [m for _, m in known], mec=SURFACE, mew=0.8, **style)
-        _limits(ax, [v for line in lines for v in (*line.means, *line.lows, *line.highs)], axis="y")
-        if not _numeric(x):
+        _limits(ax, [v for line in lines for triple in line for v in triple], axis="y")
+        if not numeric(x):
             ax.set_xticks(places, [_label(str(v), max(6, 56 // len(x))) for v in x])
         elif min(places) > 0 and max(places) >= 50 * min(places):
             ax.set_xscale("log")
@@ -224,8 +226,7 @@ def sweep(
         _ticks(ax.yaxis, 5)
         _frame(ax)
         ax.set_xlabel(_label(axis, 60))
-        ax.set_ylabel("")
-        ax.text(0, 1.02, metric, transform=ax.transAxes, color=MUTED, fontsize=11.5, va="bottom")
+        ax.text(0, 1.02, direction, transform=ax.transAxes, color=MUTED, fontsize=11.5, va="bottom")
         return _svg(figure, key, alt)
 
 
@@ -234,7 +235,17 @@ def swatch(key: str, turn: int) -> str:
     with _figure(34, 14) as figure:
         ax = figure.add_axes((0, 0, 1, 1))
         colour, shape = SERIES[turn % len(SERIES)], _SHAPES[turn % len(_SHAPES)]
-        ax.plot([0, 0.5, 1], [0, 0, 0], color=colour, lw=2, marker=shape, markevery=[1], ms=7, mec=SURFACE, mew=0.8)
+        ax.plot(
+            [0, 0.5, 1],
+            [0, 0, 0],
+            color=colour,
+            lw=2,
+            marker=shape,
+            markevery=[1],
+            ms=7,
+            mec=SURFACE,
+            mew=0.8,
+        )
         ax.set_xlim(-0.05, 1.05)
         ax.set_ylim(-1, 1)
         ax.axis("off")
@@ -252,7 +263,7 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
         raise MissingExtra("matplotlib", "report", "the HTML report") from error
 
     with matplotlib.rc_context(), warnings.catch_warnings():
-        # Widths are measured with matplotlib's own font, but the reader's browser draws the text with its own.
+        # Widths are measured with matplotlib's own font, but the reader's browser draws with another.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
         matplotlib.rcdefaults()
@@ -288,10 +299,14 @@ def _attribute(name: str, value: str, key: str) -> str:
         return f"{key}-{value}"
     if name == "href":
         return value.replace("#", f"#{key}-", 1)
+    if name == "d":  # a hundredth of a pixel is enough
+        return re.sub(r"\d+\.\d+", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), value)
     value = re.sub(r"url\(#", f"url(#{key}-", value)
     if name == "style":
         value = re.sub(r"font(-[a-z]+)?:[^;]*(;|$)", _font, value)
-        return re.sub(r"#[0-9a-f]{6}", lambda m: f"var(--{_VARIABLES[m[0]]})" if m[0] in _VARIABLES else m[0], value)
+        return re.sub(
+            r"#[0-9a-f]{6}", lambda m: f"var(--{_VARIABLES[m[0]]})" if m[0] in _VARIABLES else m[0], value
+        )
     return value
 
 
@@ -325,22 +340,22 @@ def _limits(ax: Axes, values: Sequence[float | None], axis: Literal["x", "y"] = 
     (ax.set_xlim if axis == "x" else ax.set_ylim)(low - space, high + space)
 
 
-def _thinned(length: int) -> list[int]:
+def _thinned(length: int, most: int) -> list[int]:
     """Epochs to draw: all of them, or evenly spread ones with the first and the last."""
-    if length <= MAX_POINTS:
+    if length <= most:
         return list(range(length))
-    return sorted({round(i * (length - 1) / (MAX_POINTS - 1)) for i in range(MAX_POINTS)})
+    return sorted({round(i * (length - 1) / (most - 1)) for i in range(most)})
 
 
 def _at(scores: Sequence[float | None], epoch: int) -> float | None:
     return scores[epoch] if 0 <= epoch < len(scores) else None
 
 
-def _numeric(x: Sequence[Any]) -> bool:
+def numeric(x: Sequence[Any]) -> bool:
     return all(isinstance(v, int | float) and not isinstance(v, bool) for v in x)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
 
 

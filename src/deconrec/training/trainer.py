@@ -81,6 +81,9 @@ class Trainer:
                 if score is not None:
                     with torch.no_grad():
                         record["score"] = value = float(score())
+                    if math.isnan(value):
+                        nets.load_state_dict(best)
+                        raise TrainingError("validation score", epoch, nets.keys(), value)
                     if value > best_score and epoch >= self.warmup:
                         best, best_score, waited = copy.deepcopy(nets.state_dict()), value, 0
                         history.best_epoch = epoch
