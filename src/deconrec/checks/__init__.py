@@ -1,4 +1,4 @@
-"""The contract of a method as functions that run: `check_estimator` is public, so that anyone can test their own.
+"""The contract of a method as functions that run; `check_estimator` is public: test your own method with it.
 
 >>> import deconrec as dc
 >>> from deconrec.checks import CHECKS, check_estimator
@@ -115,8 +115,8 @@ def check_estimator(estimator: Estimator | type[Estimator], *, exclude: Iterable
 
     Parameters
     ----------
-    estimator: an unfitted estimator, checked with its own parameters (choose cheap ones that still learn), or a
-        class: methods of this library then run with cheap settings, others with their defaults.
+    estimator: an unfitted estimator, checked with its own parameters (choose cheap ones that still learn),
+        or a class: methods of this library then run with cheap settings, others with their defaults.
     exclude: names of checks to leave out.
 
     Returns a report; failures are in it and are not raised (`report.raise_for_failures()` does).

@@ -10,7 +10,7 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,8 @@ def check_params_round_trip(estimator: Estimator) -> None:
     )
     require(
         repr(copy.get_params()) == repr(estimator.get_params()),
-        f"set_params(**get_params()) of {cls.__name__} changed a parameter; set_params must store what it is given.",
+        f"set_params(**get_params()) of {cls.__name__} changed a parameter; set_params must store what it "
+        "is given.",
     )
     for name, value in estimator.get_params().items():
         if isinstance(value, Parameterised) or _mark_for(value) is None:
@@ -81,7 +82,8 @@ def check_params_round_trip(estimator: Estimator) -> None:
         )
         require(
             repr(estimator.get_params()) == before,
-            f"set_params({name}=...) of a clone changed the estimator it was cloned from; clone must copy nuisances.",
+            f"set_params({name}=...) of a clone changed the estimator it was cloned from; clone must copy "
+            "nuisances.",
         )
     with refusal(UnknownName, f"set_params(no_such_parameter=1) of {cls.__name__} must raise UnknownName."):
         estimator.clone().set_params(no_such_parameter=1)
@@ -217,7 +219,7 @@ def check_not_fitted(estimator: Estimator) -> None:
     data, model = bench(estimator).data(), estimator.clone()
     who = type(estimator).__name__
     with tempfile.TemporaryDirectory() as folder:
-        asked = {
+        asked: dict[str, Callable[[], Any]] = {
             "predict": lambda: model.predict(some_pairs(data)),
             "score": lambda: model.score(),
             "recommend": lambda: model.recommend(k=3),
@@ -248,7 +250,8 @@ def check_other_seed(estimator: Estimator) -> None:
     other = b.fit(b.data(), seed=b.template.get_params()["seed"] + 1)
     require(
         not np.array_equal(b.fitted().score(), other.score()),
-        f"`seed` of {type(estimator).__name__} changes nothing; use it for initial values and batches, or drop it.",
+        f"`seed` of {type(estimator).__name__} changes nothing; use it for initial values and batches, or "
+        "drop it.",
     )
 
 
@@ -272,7 +275,8 @@ def check_inputs_unchanged(estimator: Estimator) -> None:
     model = bench(estimator).fit(data)
     require(
         _fingerprint(data) == before,
-        f"fit of {who} changed its data; copy an array before writing to it (torch.from_numpy shares memory).",
+        f"fit of {who} changed its data; copy an array before writing to it (torch.from_numpy shares "
+        "memory).",
     )
     require(
         repr(model.get_params()) == params,
@@ -377,11 +381,13 @@ def check_unbiased_as_tagged(estimator: Estimator) -> None:
     if not estimator.tags.uses_unbiased:
         require(
             equal_numbers(b.fitted(), b.fit(data.with_logs(data.biased)), data),
-            f"{who} has tags.uses_unbiased=False, but the randomised log changed what it learned; tag what it uses.",
+            f"{who} has tags.uses_unbiased=False, but the randomised log changed what it learned; tag what "
+            "it uses.",
         )
         require(
             b.fitted().unbiased_rows_ == 0,
-            f"{who} has tags.uses_unbiased=False, but counts {b.fitted().unbiased_rows_} unbiased rows as consumed.",
+            f"{who} has tags.uses_unbiased=False, but counts {b.fitted().unbiased_rows_} unbiased rows as "
+            "consumed.",
         )
         return
     flipped = Log(data.unbiased.user, data.unbiased.item, 1 - data.unbiased.rating)
@@ -423,7 +429,8 @@ def _require_numbers(model: Estimator, values: np.ndarray, what: str) -> None:
     require(
         inside.all(),
         f"{what} of {who} must lie on the outcome's scale [{model.scale_.low:g}, {model.scale_.high:g}]; got "
-        f"{values.min():.4g} to {values.max():.4g}. The hooks give outcomes in [0, 1]; base puts them on the scale.",
+        f"{values.min():.4g} to {values.max():.4g}. The hooks give outcomes in [0, 1]; base puts them on "
+        "the scale.",
     )
 
 
@@ -511,7 +518,8 @@ def check_answers_agree(estimator: Estimator) -> None:
     at = scores[data.users.encode(users), data.items.encode(items)]
     require(
         np.allclose(predicted, at, atol=1e-5 * (model.scale_.high - model.scale_.low)),
-        f"predict and score of {who} differ by up to {np.abs(predicted - at).max():.3g}; `_pairs` and `_block` "
+        f"predict and score of {who} differ by up to {np.abs(predicted - at).max():.3g}; `_pairs` and "
+        "`_block` "
         "must be the same function.",
     )
     table = model.recommend(k=5, exclude_seen=False)
@@ -619,7 +627,8 @@ def check_unknown_ids(estimator: Estimator) -> None:
     _require_numbers(model, table["score"].to_numpy(), "the fallback")
     require(
         table["source"].to_list() == ["fallback", "fallback", "fallback", "model"],
-        f"predict(..., details=True) of {who} must name the source of each score; got {table['source'].to_list()}.",
+        f"predict(..., details=True) of {who} must name the source of each score; got "
+        f"{table['source'].to_list()}.",
     )
     require(
         len(model.recommend([nobody], k=4, unknown="fallback")) == 4, f"{who} must recommend by fallback."
@@ -656,14 +665,15 @@ def check_exclude_seen(estimator: Estimator) -> None:
 
 
 def check_large_k(estimator: Estimator) -> None:
-    """k beyond the catalogue gives the catalogue; k below 1 is an error."""
+    """Asked for more than the catalogue, the catalogue is given; k below 1 is an error."""
     b = bench(estimator)
     model, data = b.fitted(), b.data()
     table = model.recommend(data.users.values[:2], k=data.n_items + 50, exclude_seen=False)
     ranks = table["rank"].to_list()
     require(
         ranks == 2 * list(range(1, data.n_items + 1)),
-        f"recommend of {type(estimator).__name__} with k beyond the catalogue must give every item once, ranked.",
+        f"recommend of {type(estimator).__name__} with k beyond the catalogue must give every item once, "
+        "ranked.",
     )
     for k in (0, -1, 1.5):
         with refusal(
@@ -702,7 +712,8 @@ def check_fold_in(estimator: Estimator) -> None:
     _require_numbers(model, scores, "fold-in")
     require(
         not np.array_equal(scores[0], scores[1]),
-        f"fold-in of {who} gives users of different histories the same scores; `_fold_in` must read the history.",
+        f"fold-in of {who} gives users of different histories the same scores; `_fold_in` must read the "
+        "history.",
     )
     require(
         np.allclose(table["score"][:2].to_numpy(), scores[:, 0], atol=1e-5),
@@ -786,7 +797,8 @@ def check_saved_files(estimator: Estimator) -> None:
             start = path.read_bytes()[: len(magic.get(path.suffix, b""))]
             require(
                 ok and start == magic.get(path.suffix, b""),
-                f"{type(estimator).__name__} saved '{path.name}'; keep arrays in `_state` and nothing else on disk.",
+                f"{type(estimator).__name__} saved '{path.name}'; keep arrays in `_state` and nothing else "
+                "on disk.",
             )
         require(files, f"{type(estimator).__name__} saved no file.")
 

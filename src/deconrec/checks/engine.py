@@ -72,7 +72,8 @@ def check_steps_move_what_they_name(estimator: Estimator) -> None:
         )
         require(
             moved,
-            f"{name} moved nothing: its loss does not depend on the nets that it updates (a `detach` too many?).",
+            f"{name} moved nothing: its loss does not depend on the nets that it updates (a `detach` too "
+            "many?).",
         )
 
 
@@ -103,8 +104,10 @@ def check_steps_improve(estimator: Estimator) -> None:
                 p.copy_(start)
         require(
             max(seen) > 0.1,
-            f"{name} does not improve its own loss: moves along the gradient change it by {[round(s, 3) for s in seen]} "
-            "of what the gradient promises. A stop-gradient inside a step's own nets makes this so on purpose only.",
+            f"{name} does not improve its own loss: moves along the gradient change it by "
+            f"{[round(s, 3) for s in seen]} "
+            "of what the gradient promises. A stop-gradient inside a step's own nets makes this so on "
+            "purpose only.",
         )
 
 
@@ -112,7 +115,6 @@ def check_terms(estimator: Estimator) -> None:
     """Terms have names of their own, are finite scalars, and stay so on batches without an observed row."""
     import torch
 
-    from deconrec.pairs import Batch
     from deconrec.training.program import evaluate_step
 
     model, nets, batch, _, source = _world(estimator)
@@ -217,12 +219,14 @@ def check_through(estimator: Estimator) -> None:
             _, _, gradients = evaluate_step(step, nets, batch)
         except RuntimeError as error:
             raise CheckFailed(
-                f"{name} cannot be differentiated twice ({error}); avoid in-place operations in the inner loss."
+                f"{name} cannot be differentiated twice ({error}); avoid in-place operations in the inner "
+                "loss."
             ) from error
         size = sum(float(g.abs().sum()) for g in gradients)
         require(
             0 < size < float("inf"),
-            f"{name} has no finite gradient through its virtual step; the inner loss must depend on its `updates`.",
+            f"{name} has no finite gradient through its virtual step; the inner loss must depend on its "
+            "`updates`.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Tiny worlds with known answers, for checks and tests. Users are named by text, items by numbers; all deterministic.
+"""Tiny worlds with known answers, for checks and tests. Users are named by text, items by numbers.
 
 checkerboard   a user likes the items of its own parity; the withheld cells are the question
 mnar           ratings missing not at random, no hidden confounder
@@ -23,7 +23,7 @@ from deconrec.random import numpy_generator
 def checkerboard(
     n_users: int = 40, n_items: int = 20, *, shown: float = 0.6, likes_only: bool = False, seed: int = 0
 ) -> tuple[Dataset, Truth]:
-    """A user likes an item where their parities agree: (data, truth), truth.outcome the whole board in {0, 1}.
+    """A user likes an item where their parities agree: (data, truth), truth.outcome the board in {0, 1}.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def rows_world(seed: int = 0) -> Dataset:
 
 
 def renamed(data: Dataset, *, user: str = "{}", item: int = 1) -> Dataset:
-    """The same data under other ids, in the same order: user code u is `user.format(u)`, item code i is i * item.
+    """The same data under other ids, in the same order: user code u is `user.format(u)`, item i is i * item.
 
     `user` must keep the order of the codes ("u{:03d}"), and `item` must be >= 1.
     """

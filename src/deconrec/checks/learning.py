@@ -25,7 +25,8 @@ def check_checkerboard(estimator: Estimator) -> None:
     got = _withheld_auc(_learned(estimator, data), data, truth)
     require(
         got >= BOARD_AUC,
-        f"{type(estimator).__name__} ranks withheld cells of a checkerboard with AUC {got:.3f} (at least {BOARD_AUC} "
+        f"{type(estimator).__name__} ranks withheld cells of a checkerboard with AUC {got:.3f} (at least "
+        f"{BOARD_AUC} "
         "wanted): check signs and codes of users and items, then learning rate and epochs.",
     )
 
@@ -36,7 +37,8 @@ def check_beats_a_constant(estimator: Estimator) -> None:
     got = _withheld_auc(_learned(estimator, data), data, truth)
     require(
         got > MNAR_AUC,
-        f"{type(estimator).__name__} predicts unseen pairs of a simulator with AUC {got:.3f} against the truth "
+        f"{type(estimator).__name__} predicts unseen pairs of a simulator with AUC {got:.3f} against the "
+        "truth "
         f"(above {MNAR_AUC} wanted; a constant has 0.5).",
     )
 

@@ -1,4 +1,4 @@
-"""How the methods of the library are checked: cheap settings, settings that learn, and known exceptions. Data only."""
+"""How the methods of the library are checked: cheap settings, settings that learn, known exceptions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAST: dict[str, dict[str, Any]] = {
     "deep-deconf": _ROWS | {"exposure__dim": 4, "exposure__epochs": 3},
 }
 
-# By method key: parameters under which the learning checks are made; a method from elsewhere is taken as it is.
+# By method key: parameters for the learning checks; a method from elsewhere is taken as it is.
 _PAIRS_LEARN = {"dim": 4, "epochs": 40, "lr": 0.05}
 _ROWS_LEARN = {"hidden": (16,), "epochs": 40, "lr": 0.01, "batch": 20, "anneal": 20.0}
 LEARN: dict[str, dict[str, Any]] = {

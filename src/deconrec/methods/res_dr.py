@@ -54,7 +54,7 @@ class ResDR(PairEstimator):
     title = "Residual DR"
 
     batch: int = parameter(65_536, "pairs of D in a step", low=1)
-    floor: float = parameter(0.2, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
+    floor: float = parameter(0.1, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
     imputation_weight: float = parameter(
         1.0, "weight alpha of L_IMP", above=0, search=Search(0.1, 1, log=True)
     )

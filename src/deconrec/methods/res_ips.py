@@ -48,7 +48,7 @@ class ResIPS(PairEstimator):
     title = "Residual IPS"
 
     batch: int = parameter(65_536, "pairs of D in a step", low=1)
-    floor: float = parameter(0.2, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
+    floor: float = parameter(0.1, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
     outcome_weight: float = parameter(
         1.0, "weight beta of the CVR bundle", above=0, search=Search(0.1, 10, log=True)
     )

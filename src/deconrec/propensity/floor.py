@@ -60,8 +60,8 @@ class Overlap:
         return cls(len(p), int((p < floor).sum()), floor, ess, largest)
 
     def warn(self, who: str) -> None:
-        """Warn (OverlapWarning) where weighting rests on few rows: below a tenth of them, or over half floored."""
-        if self.n and (self.ess_share < 0.1 or self.floored_share > 0.5):
+        """Warn (OverlapWarning) where weighting rests on fewer rows than a tenth of them."""
+        if self.n and self.ess_share < 0.1:
             warnings.warn(
                 f"[OVERLAP] {who}: {self.floored_share:.1%} of observed pairs have a propensity below the floor "
                 f"{self.floor:g}; effective sample size {self.ess:,.0f} of {self.n:,}. Weighting may add more variance "

@@ -39,7 +39,7 @@ class LogisticMF(Propensity):
     l2: float = parameter(1e-5, "weight of (1/2)||theta||^2", low=0, search=Search(1e-7, 1e-3, log=True))
     epochs: int = parameter(40, "passes over D", low=1)
     batch: int = parameter(32_768, "pairs in a step", low=1)
-    floor: float = parameter(0.2, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
+    floor: float = parameter(0.1, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
     seed: int = parameter(0, "draws initial values and batches", low=0)
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter

@@ -1,0 +1,122 @@
+"""Metric names, and the evaluators against slow twins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import deconrec as dc
+from deconrec.data.dataset import Dataset
+from deconrec.data.split import PairsSplit, UsersSplit
+from deconrec.errors import DataError, ParameterError, SealedTest, UnknownName
+from deconrec.experiments.metrics import Metric, check_metrics, default_metrics, evaluate_pairs, evaluate_users
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["auc", "mse", "logloss", "ece", "auc/leaked", "mse/truth", "ndcg@5/shown", "recall@5/shown/leaked",
+     "recall_capped@20/full", "ndcg@20/full/biased"],
+)  # fmt: skip
+def test_names_round_trip(name: str) -> None:
+    assert str(Metric.parse(name)) == name
+
+
+@pytest.mark.parametrize("name", ["accuracy", "ndcg", "ndcg@5", "ndcg@0/shown", "auc@5", "ndcg@5/some", "logloss/truth"])
+def test_bad_names(name: str) -> None:
+    with pytest.raises((UnknownName, ParameterError)):
+        Metric.parse(name)
+
+
+@pytest.fixture(scope="module")
+def world():
+    data, truth = dc.simulate.pairs(n_users=80, n_items=40, exposure_rate=0.2, unbiased_share=0.3, seed=2)
+    parts = PairsSplit(seed=0).apply(data)
+    model = dc.MF(dim=4, epochs=5, seed=0).fit(parts.train, validation=parts.holdout)
+    return data, truth, model
+
+
+def test_defaults(world) -> None:
+    data, truth, _ = world
+    names = default_metrics(data, "pairs", truth)
+    assert names[:5] == ["auc", "ndcg@5/shown", "recall@5/shown", "logloss", "mse"]
+    assert "auc/leaked" in names
+    assert "mse/truth" in names
+    assert default_metrics(data, "users", truth) == ["recall_capped@20/full", "ndcg@20/full"]
+
+
+def test_without_unbiased_data_names_say_biased(world) -> None:
+    data = world[0].with_logs(world[0].biased)
+    assert all(n.endswith("/biased") for n in default_metrics(data, "pairs", None))
+    assert check_metrics(["auc"], data, "pairs", None) == ["auc/biased"]
+    with pytest.raises(DataError, match="truth"):
+        check_metrics(["mse/truth"], data, "pairs", None)
+
+
+def test_pairs_metrics_against_a_slow_twin(world) -> None:
+    data, truth, model = world
+    parts = PairsSplit(seed=0).apply(data)
+    test = PairsSplit(seed=0).apply(data).test.open()
+    names = ["auc", "mse", "logloss", "ndcg@3/shown", "recall@3/shown", "ndcg@5/full", "recall@5/full", "mse/truth",
+             "auc/truth", "auc/leaked", "recall@5/full/leaked"]  # fmt: skip
+    got = evaluate_pairs(model, parts.test, data, names, truth)
+    with pytest.raises(SealedTest):
+        evaluate_pairs(model, parts.test, data, names, truth)
+
+    def predicted(u: int, i: int) -> float:
+        return float(model.predict(([data.users.values[u]], [data.items.values[i]]), unknown="fallback")[0])
+
+    scores = np.array([[predicted(u, i) for i in range(data.n_items)] for u in range(data.n_users)])
+    known = {(u, i) for part in (parts.train.biased, parts.holdout.data.biased, parts.train.unbiased,
+                                 parts.validation.data.biased) for u, i in zip(part.user, part.item, strict=True)}  # fmt: skip
+    rows = list(zip(test.log.user, test.log.item, test.log.rating, strict=True))
+    wins = [(scores[u, i] > scores[v, j]) + 0.5 * (scores[u, i] == scores[v, j])
+            for u, i, r in rows if r for v, j, s in rows if not s]  # fmt: skip
+    assert got.metrics["auc"] == pytest.approx(np.mean(wins), abs=1e-9)
+    assert got.metrics["mse"] == pytest.approx(np.mean([(scores[u, i] - r) ** 2 for u, i, r in rows]), abs=1e-7)
+
+    def ranked(candidates, positives, k):
+        order = sorted(candidates, key=lambda c: -c[0])
+        hits = [rank for rank, (_, item) in enumerate(order[:k]) if item in positives]
+        ideal = sum(1 / np.log2(n + 2) for n in range(min(k, len(positives))))
+        return len(hits) / len(positives), sum(1 / np.log2(h + 2) for h in hits) / ideal
+
+    shown, full = [], []
+    for u in range(data.n_users):
+        own = [(i, r) for v, i, r in rows if v == u]
+        positives = {i for i, r in own if r}
+        if positives:
+            shown.append(ranked([(scores[u, i], i) for i, _ in own], positives, 3))
+            everything = [(scores[u, i], i) for i in range(data.n_items) if (u, i) not in known]
+            full.append(ranked(everything, positives, 5))
+    assert got.metrics["recall@3/shown"] == pytest.approx(np.mean([r for r, _ in shown]))
+    assert got.metrics["ndcg@3/shown"] == pytest.approx(np.mean([n for _, n in shown]))
+    assert got.metrics["recall@5/full"] == pytest.approx(np.mean([r for r, _ in full]))
+    assert got.metrics["ndcg@5/full"] == pytest.approx(np.mean([n for _, n in full]))
+    outside = [(u, i) for u in range(data.n_users) for i in range(data.n_items) if (u, i) not in known]
+    error = np.mean([(scores[u, i] - truth.outcome[u, i]) ** 2 for u, i in outside])
+    assert got.metrics["mse/truth"] == pytest.approx(error, abs=1e-7)
+    assert got.skipped["ndcg@3/shown"] == len(set(test.log.user.tolist())) - len(shown)
+
+
+def test_users_metrics_against_a_slow_twin() -> None:
+    data, truth = dc.simulate.deep_deconf(n_users=120, n_items=50, exposure_rate=0.2, weight_scale=0.3, seed=0)
+    parts = UsersSplit(seed=0).apply(data, truth)
+    model = dc.ConcatVAE(hidden=(8,), epochs=3).fit(parts.train, validation=parts.holdout)
+    test = UsersSplit(seed=0).apply(data, truth).test.open()
+    got = evaluate_users(model, parts.test, data, ["recall_capped@10/full", "ndcg@10/full"])
+    scores = model.score(history=test.history)
+    seen = test.history.biased.pattern(test.history.shape).toarray() > 0
+    recall = []
+    for u in range(test.history.n_users):
+        positives = set(np.flatnonzero(test.relevant.toarray()[u]))
+        if positives:
+            order = [i for i in np.argsort(-scores[u], kind="stable") if not seen[u, i]][:10]
+            recall.append(len(positives & set(order)) / min(10, len(positives)))
+    assert got.metrics["recall_capped@10/full"] == pytest.approx(np.mean(recall), abs=1e-6)
+
+
+def test_logloss_of_ratings_is_refused() -> None:
+    data, truth = dc.simulate.deep_deconf(n_users=60, n_items=30, exposure_rate=0.2, unbiased_share=0.1, seed=0)
+    assert isinstance(data, Dataset)
+    with pytest.raises(DataError, match="binary"):
+        check_metrics(["logloss"], data, "pairs", truth)
