@@ -382,6 +382,18 @@ class Estimator(Parameterised, ABC):
         self._check_fitted()
         return save_model(self, Path(path))
 
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A model of this class from its folder; `deconrec.load_model` finds the class by itself.
+
+        Raises
+        ------
+        FileError: no saved model, or one of another class.
+        """
+        from deconrec.saving import load_model
+
+        return load_model(path, cls=cls)  # type: ignore[return-value]
+
     # ------------------------------------------------------------------ inside
     def _asked(self, users: Any, history: Any) -> tuple[pl.Series, Dataset | None]:
         """(raw ids of the users that are asked for, the history as a data set)."""

@@ -114,6 +114,8 @@ def load_model(path: str | Path, *, cls: type[Estimator] | None = None) -> Estim
                     "load_model(path, cls=...)."
                 )
             cls = METHODS[keys[0]]
+        if cls.__name__ != about["class"]:
+            raise FileError(f"'{folder}' holds a '{about['class']}', not a '{cls.__name__}'; use deconrec.load_model.")
         model = cls.rebuild(about["params"])
         arrays = load_file(folder / "arrays.safetensors")
         model.users_, model.items_ = (

@@ -47,7 +47,7 @@ class DeepDeconf(RowEstimator):
     exposure: ExposureModel = nuisance(VAEExposure, "exposure model, fitted first", EXPOSURE_MODELS)
     late: bool = parameter(False, "z joins at the decoder (released) instead of the input (paper)")
     hidden: tuple[int, ...] = parameter((100,), "widths of the hidden layers, 0 to 2 of them", low=1)
-    variational: bool = parameter(True, "a Gaussian code with a KL term; False = the deterministic network")
+    variational: bool = parameter(False, "a Gaussian code with a KL term (as released) instead of the deterministic network")
     kl: float = parameter(0.2, "largest weight beta of the code's KL term", low=0, search=Search(0.01, 1.0, log=True))
     anneal: float = parameter(80.0, "epochs over which the KL weight grows from 0", low=0)
     dropout: float = parameter(0.5, "share of a user's exposures dropped from the input in training", low=0, below=1)

@@ -40,7 +40,8 @@ def forests(reading: Reading, metrics: Sequence[str], setting: Setting, keys: It
     """Means of these metrics, and after the headline metric its paired differences from the baseline."""
     figures: list[Figure] = []
     marks: set[str] = set()
-    dashed = ""
+    outcomes: set[str] = set()
+    dashed, ranged = "", False
     for metric in metrics:
         rows = _means(reading, metric, setting)
         if all(row.value is None for row in rows):
@@ -52,14 +53,17 @@ def forests(reading: Reading, metrics: Sequence[str], setting: Setting, keys: It
         alt = f"{metric} of {count(len(rows), 'method')} with 95 % intervals: {_told(rows)}"
         figures.append(Figure(plots.forest(next(keys), alt, rows, direction, reference), metric))
         marks |= {row.mark for row in rows}
+        outcomes |= {reading.outcome(m, baseline, metric, setting) for m in reading.methods if baseline}
+        ranged = ranged or any(row.low is not None for row in rows)
         marks |= {"twin" for row in rows if row.twin is not None}
         if metric == reading.headline and baseline and (rows := _gaps(reading, metric, baseline, setting)):
             title = f"{metric}: difference from {baseline}"
             alt = f"Difference of {metric} from {baseline} with 95 % intervals: {_told(rows)}"
             svg = plots.forest(next(keys), alt, rows, direction, 0.0)
             figures.append(Figure(svg, title, "Interval of one comparison alone, p after Holm's correction."))
-    legend = [(f"mark-{mark}", word) for mark, word in _MARKS.items() if mark in marks]
-    note = f"Lines: 95 % interval. {dashed}".strip()
+    words = _MARKS | ({} if "open" in outcomes else {"plain": "not tested"})
+    legend = [(f"mark-{mark}", word) for mark, word in words.items() if mark in marks]
+    note = f"{'Lines: 95 % interval. ' if ranged else ''}{dashed}".strip()
     return Panels(figures, legend if len(reading.methods) > 1 else [], note) if figures else None
 
 

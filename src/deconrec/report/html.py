@@ -25,6 +25,7 @@ from deconrec.report.reading import (
     Reading,
     count,
     described,
+    half,
     interval,
     names,
     number,
@@ -129,7 +130,7 @@ def _soft(name: str) -> Any:
     """A method's name, escaped, that may be broken after its signs rather than inside a word."""
     from markupsafe import Markup, escape
 
-    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[:+=])", name))
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[:+])", name))
 
 
 # ------------------------------------------------------------------------------------------- context
@@ -147,6 +148,7 @@ def _context(result: Result, title: str | None, extra: Mapping[str, Any]) -> dic
         "facts": _facts(reading),
         "boards": [_boards(reading, setting) for setting in reading.settings],
         "has_letters": any(reading.letters(m, x) for m in reading.methods for x in reading.metrics),
+        "has_intervals": any(half(row) is not None for row in result.summary),
         "headline": reading.headline,
         "forests": figures.means(reading, keys),
         "first_setting": _place(reading, reading.settings[0]),
@@ -251,8 +253,8 @@ def _board(reading: Reading, setting: Setting, metrics: Sequence[str]) -> dict[s
             cells.append(
                 {
                     "mean": number(mean, d),
-                    "interval": interval(summary, d) if mean is not None else "",
-                    "letters": reading.letters(method, metric),
+                    "interval": interval(summary, d).strip(NONE),
+                    "letters": reading.letters(method, metric) if mean is not None else "",
                     "best": mean is not None and mean == reading.best(metric, setting),
                 }
             )

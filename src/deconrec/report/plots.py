@@ -110,7 +110,7 @@ def forest(key: str, alt: str, rows: Sequence[Row], axis: str, reference: float 
             y = at + 0.7
             words: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "baseline"}
             weight = "bold" if row.mark == "baseline" else "normal"
-            room = int((WIDTH - 2 * side - 6.6 * len(row.shown)) / (8.2 if weight == "bold" else 7.4))
+            room = int((WIDTH - 2 * side - 8 - 6.6 * len(row.shown)) / (8.6 if weight == "bold" else 7.9))
             ax.text(0, at + 0.4, _label(row.label, room), weight=weight, **words)
             ax.text(1, at + 0.4, row.shown, ha="right", color=MUTED, **words)
             ax.plot([left, right], [y, y], color=RULE, lw=0.8, zorder=1)

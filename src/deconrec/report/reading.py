@@ -57,6 +57,7 @@ class Reading:
         for test in result.tests:
             tests.setdefault(test.metric, []).append(test)
         self._difference_digits = {metric: _difference_digits(each) for metric, each in tests.items()}
+        self._tested = {test.metric for test in result.tests if test.p_holm is not None}
         valued = {s.metric for s in result.summary if s.mean is not None}
         self.headline = next((m for m in self.metrics if m in valued), None)
         naive = (m for m in self.methods if m in NAIVE)
@@ -114,8 +115,8 @@ class Reading:
         return (max if higher_is_better(metric) else min)(means, default=None)
 
     def letters(self, method: str, metric: str) -> str:
-        """Letters of significance; none where settings are swept, for the record has them once only."""
-        if len(self.settings) > 1:
+        """Letters of significance; none where nothing was tested, or several settings share one record."""
+        if len(self.settings) > 1 or metric not in self._tested:
             return ""
         return self.result.letters.get(metric, {}).get(method, "")
 
@@ -147,11 +148,9 @@ def number(value: float | None, decimals: int, sign: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return NONE
     shown = f"{value:.3g}" if decimals > 6 else f"{value:,.{decimals}f}"
-    if shown.lstrip("-0.,") == "":
-        shown = shown.lstrip("-")
-    if sign and value > 0 and not shown.startswith("-") and shown.strip("0.,"):
-        shown = "+" + shown
-    return shown.replace("-", "−")
+    if not shown.strip("-0.,"):
+        return shown.lstrip("-")
+    return ("+" if sign and value > 0 else "") + shown.replace("-", "−")
 
 
 def interval(row: Summary | Test | None, decimals: int, sign: bool = False) -> str:
@@ -198,6 +197,13 @@ def described(setting: Setting) -> str:
     return ", ".join(f"{k}={short(v)}" for k, v in setting.items()) or "as given"
 
 
+def short(value: Any) -> str:
+    """A setting's value as it would be typed; "–" for none."""
+    if value is None:
+        return NONE
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def span(values: Sequence[int]) -> str:
     """One number where all are equal, else "least–most"; "–" for none."""
     if not values:
@@ -215,6 +221,7 @@ def seconds(runs: Sequence[Run]) -> str:
 
 
 def suffix(metric: str) -> str:
+    """What stands after the last slash of a metric's name: "leaked" of "auc/leaked", "" of "auc"."""
     return metric.rpartition("/")[2] if "/" in metric else ""
 
 
@@ -229,13 +236,6 @@ def _difference_digits(tests: Sequence[Test]) -> int:
 
 def _key(setting: Setting) -> str:
     return json.dumps(setting, sort_keys=True, default=str)
-
-
-def short(value: Any) -> str:
-    """A setting's value as it would be typed; "–" for none."""
-    if value is None:
-        return NONE
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _reversed(test: Test) -> Test:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WIDTH = 100  # columns of a terminal that the leaderboard fits
 
 UNITS = {  # unit of a test: (what was counted, what the test speaks about)
-    "user": ("users, pooled over seeds", "other users of these fitted models"),
+    "user": ("users, pooled over seeds", "other users of these fitted models, not about models fitted anew"),
     "split": ("random splits of one data set", "other splits of this data set, not about other data"),
     "seed": ("seeds", "other seeds on this data set, not about other data"),
     "world": ("freshly simulated worlds", "other worlds of this simulator, not about real data"),
@@ -84,7 +84,7 @@ def _finding(
     untested = [m for m, each in told.items() if set(each) == {"untested"}]
     if everywhere == {"untested"}:
         if again:
-            return f"Nor could any difference from {who} be tested."
+            return f"No difference from {who} could be tested."
         best = reading.order(metric, reading.settings[0])[0]
         value = number(reading.mean(best, metric, reading.settings[0]), reading.digits(metric))
         lead = f"{best} has the best mean {metric} ({value}), but no" if n == 1 else "No"
@@ -93,11 +93,8 @@ def _finding(
         alone = next(iter(told)) if len(told) == 1 else None
         place = f" at any of the {n} settings of {names(reading.dials)}" if n > 1 else ""
         tail = f"{place}; {names(untested)} could not be tested." if untested else f"{place}."
-        if again:
-            return f"Nor is {alone or 'any method'} distinguishable from {who}{tail}"
-        return (
-            f"{alone + ' is not' if alone else 'No method is'} distinguishable from {who} on {metric}{tail}"
-        )
+        subject = f"{alone} is not" if alone else "No method is"
+        return f"{subject} distinguishable from {who}{'' if again else f' on {metric}'}{tail}"
     start, than = (f"Against {who}, ", "") if again else ("", f" than {who} on {metric}")
     nobody = "no method" if again else "No method"
     parts = [
@@ -184,17 +181,16 @@ def leaderboard(result: Result) -> Table:
     from rich.measure import Measurement
 
     reading = Reading(result)
-    metrics = [m for m in reading.group(None) if m in {s.metric for s in result.summary}]
-    metrics += [m for m in reading.group("truth") if m in {s.metric for s in result.summary}]
+    metrics = [*reading.group(None), *reading.group("truth")]
     console = Console(width=10 * WIDTH)
-    for n in range(len(metrics), -1, -1):
-        table = _table(reading, metrics[:n], len(reading.metrics) - n)
-        if n <= 1 or Measurement.get(console, console.options, table).maximum <= WIDTH:
-            return table
-    raise AssertionError("unreachable: a table without metrics is returned above")
+    table = _table(reading, metrics)
+    while len(metrics) > 1 and Measurement.get(console, console.options, table).maximum > WIDTH:
+        metrics.pop()
+        table = _table(reading, metrics)
+    return table
 
 
-def _table(reading: Reading, metrics: Sequence[str], left_out: int) -> Table:
+def _table(reading: Reading, metrics: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -207,7 +203,7 @@ def _table(reading: Reading, metrics: Sequence[str], left_out: int) -> Table:
     notes = ["mean ± half the 95 % interval"]
     if any(reading.letters(m, x) for m in reading.methods for x in metrics):
         notes.append("methods that share a letter are not distinguishable")
-    if left_out:
+    if left_out := len(reading.metrics) - len(metrics):
         notes.append(f"{count(left_out, 'further metric')} in the JSON and the report")
     table.caption = Text("; ".join(notes) + ".")
     if several:
