@@ -389,19 +389,15 @@ def _listed(rows: list[tuple[str, str]]) -> list[str]:
 
 
 # ---------------------------------------------------------------------- results
-_WORLD = "n_users=600+n_items=300+exposure_rate=0.08+unbiased_share=0.03"
+_WORLD = "n_users=600+n_items=300+exposure_rate=0.08+unbiased_share=0.1"
 _PAIRS = "mf,mf-combined,ips,dr-jl,res-ips,res-dr"
-MEASURED: dict[str, dict[str, Any]] = {  # name: what `deconrec compare` is given
-    "tour": {"data": "world/data.toml", "methods": "mf,ips,res-dr", "seeds": 5},
-    "confounded": {"data": f"sim-pairs:confounding=2+{_WORLD}", "methods": _PAIRS, "seeds": 10},
-    "unconfounded": {"data": f"sim-pairs:confounding=0+{_WORLD}", "methods": _PAIRS, "seeds": 10},
-    "users": {
-        "data": "sim-deconf:n_users=1000+n_items=500+n_factors=50",
-        "methods": "mf,concat-vae,deep-deconf",
-        "seeds": 5,
-    },
+_METRICS = "auc,mse,ndcg@5/shown"
+MEASURED: dict[str, tuple[str, str, int, str | None]] = {  # name: data, methods, seeds, metrics (None = the defaults)
+    "tour": ("world/data.toml", "mf,mf-combined,ips,res-dr", 5, "auc,mse"),
+    "confounded": (f"sim-pairs:confounding=2+{_WORLD}", _PAIRS, 10, _METRICS),
+    "unconfounded": (f"sim-pairs:confounding=0+{_WORLD}", _PAIRS, 10, _METRICS),
+    "users": ("sim-deconf:n_users=1000+n_items=500+n_factors=50", "mf,concat-vae,deep-deconf", 5, None),
 }
-SHOWN = 3  # metrics of a table, the headline first
 
 
 def measure(name: str) -> None:
@@ -410,23 +406,23 @@ def measure(name: str) -> None:
     from deconrec.experiments.compare import compare
     from deconrec.report.text import verdict
 
-    spec = MEASURED[name]
+    data, methods, seeds, metrics = MEASURED[name]
+    command = [f"deconrec compare {data if data.endswith('.toml') else json.dumps(data)} --methods {methods}"]
+    command += [f"--seeds {seeds}", *([f"--metrics {metrics}"] if metrics else [])]
     with tempfile.TemporaryDirectory() as folder:
-        data = spec["data"]
         if data.endswith(".toml"):
-            world = Path(folder) / Path(data).parent
-            write_world(f"sim-pairs:confounding=2+{_WORLD}", {}, 0, world)
-            data = world / "data.toml"
-        result = compare(data, spec["methods"].split(","), seeds=spec["seeds"])
-    shown = result.metrics[:SHOWN]
+            write_world(f"sim-pairs:confounding=2+{_WORLD}", {}, 0, Path(folder) / Path(data).parent)
+            data = str(Path(folder) / data)
+        asked = None if metrics is None else metrics.split(",")
+        result = compare(data, methods.split(","), seeds=seeds, metrics=asked)
     record = {
-        "command": f'deconrec compare "{spec["data"]}" --methods {spec["methods"]} --seeds {spec["seeds"]}',
+        "command": " ".join(command),
         "versions": {"python": result.environment["python"], **result.environment["versions"]},
         "world": result.protocol["world"],
         "seeds": result.protocol["seeds"],
-        "metrics": shown,
-        "summary": [s.model_dump() for s in result.summary if s.metric in shown],
-        "letters": {m: result.letters.get(m, {}) for m in shown},
+        "metrics": result.metrics,
+        "summary": [s.model_dump() for s in result.summary],
+        "letters": result.letters,
         "unbiased_rows": {r.method: r.unbiased_rows for r in result.runs if r.seed == result.protocol["seeds"][0]},
         "verdict": " ".join(str(verdict(result)).split()),
     }
@@ -437,10 +433,14 @@ def measure(name: str) -> None:
 
 def results(name: str) -> str:
     """A record as a table with its command, version and verdict."""
+    from deconrec.experiments.results import higher_is_better
+
     record = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
     cells = {(s["method"], s["metric"]): s for s in record["summary"]}
     methods = list(dict.fromkeys(s["method"] for s in record["summary"]))
-    methods.sort(key=lambda m: -cells[m, record["metrics"][0]]["mean"])
+    headline = record["metrics"][0]
+    sign = -1 if higher_is_better(headline) else 1
+    methods.sort(key=lambda m: sign * cells[m, headline]["mean"])
     rows = []
     for method in methods:
         row = [f"`{method}`"]
@@ -505,7 +505,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.measure is not None:
         for name in arguments.measure or MEASURED:
-            print(f"measuring {name}: {MEASURED[name]}", file=sys.stderr)
+            print(f"measuring {name}", file=sys.stderr)
             measure(name)
     pages = stale()
     for path, text in pages.items():

@@ -1,1 +1,1 @@
-"""Slow, obvious twins: the risks of both papers in numpy, by loops over u and i, written from the papers alone."""
+"""Slow, obvious twins: the risks of both papers, by loops over u and i, written from the papers alone."""

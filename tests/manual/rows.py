@@ -1,4 +1,4 @@
-"""Paper 1 (section 4), symbol by symbol: user rows a_u as lists of 0 and 1, ratings r_u with 0 where not exposed."""
+"""Paper 1 (section 4), symbol by symbol: a_u as a list of 0 and 1, ratings r_u with 0 where not exposed."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from manual import risks
 from manual.batches import batches, dense, everywhere, probabilities, scramble, tiny, value
 
 FLOOR = 0.2
+SETTINGS = {"dim": 3, "epochs": 0, "floor": FLOOR, "ctcvr_weight": 0.7, "unbiased_weight": 1.3}
 
 
 class World:
@@ -20,8 +21,7 @@ class World:
 
     def __init__(self, kind="cross-entropy", sampler=None, **parameters):
         data = tiny() if kind == "cross-entropy" else tiny((1.0, 3.0, 5.0))
-        settings = dict(dim=3, epochs=0, floor=FLOOR, ctcvr_weight=0.7, unbiased_weight=1.3) | parameters
-        self.model = model = ResDR(**settings).fit(data, validation=data)
+        self.model = model = ResDR(**SETTINGS | parameters).fit(data, validation=data)
         self.nets = nets = scramble(model.nets_)
         (self.whole,) = batches(data)
         self.parts = batches(data, sampler)

@@ -12,12 +12,12 @@ from manual import risks
 from manual.batches import batches, dense, everywhere, probabilities, scramble, tiny, value
 
 FLOOR = 0.2
+SETTINGS = {"dim": 3, "epochs": 0, "floor": FLOOR, "ctcvr_weight": 0.7, "unbiased_weight": 1.3}
 
 
 def world(kind="cross-entropy", sampler=None, **parameters):
     data = tiny() if kind == "cross-entropy" else tiny((1.0, 3.0, 5.0))
-    settings = dict(dim=3, epochs=0, floor=FLOOR, ctcvr_weight=0.7, unbiased_weight=1.3) | parameters
-    model = ResIPS(**settings).fit(data, validation=data)
+    model = ResIPS(**SETTINGS | parameters).fit(data, validation=data)
     nets = scramble(model.nets_)
     (whole,) = batches(data)
     o, r, rows = dense(data)

@@ -110,7 +110,7 @@ def test_many_methods(fake_result):
 
 
 def test_the_same_result_gives_the_same_bytes(fake_result):
-    again = [render(fake_result(methods=["mf", "ips"], seeds=2)) for _ in range(2)]
+    again = [render(fake_result(methods=["mf", "ips"], metrics=["auc"], seeds=2)) for _ in range(2)]
     assert again[0] == again[1]
 
 
@@ -183,7 +183,7 @@ def test_hostile_names_are_text(fake_result):
         "模型 🙂",
         "a\x1b[31m",
     ]
-    result = fake_result(methods=methods, seeds=2, settings=[{bad: 1}, {bad: 2}])
+    result = fake_result(methods=methods, metrics=["auc"], seeds=2, settings=[{bad: 1}, {bad: 2}])
     result.dataset = bad
     result.protocol["notes"] = [bad]
     result.protocol[bad] = {bad: bad}
@@ -199,7 +199,7 @@ def test_hostile_names_are_text(fake_result):
 
 def test_a_long_name_is_cut_in_figures_only(fake_result):
     name = "res-dr:" + "+".join(f"parameter{n}={n}" for n in range(12))
-    parsed = checked(render(fake_result(methods=["mf", name], seeds=2)))
+    parsed = checked(render(fake_result(methods=["mf", name], metrics=["auc"], seeds=2)))
     assert name in parsed.text
     drawn = [word for word in parsed.words if "…" in word and "parameter" in word]
     assert drawn
@@ -264,7 +264,7 @@ def contrast(a: str, b: str) -> float:
 def test_the_reader_s_own_matplotlib_settings_do_not_count(fake_result):
     import matplotlib
 
-    result = fake_result(methods=["mf"], seeds=1)
+    result = fake_result(methods=["mf"], metrics=["auc"], seeds=1)
     plain = render(result)
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
         assert render(result) == plain
@@ -281,7 +281,7 @@ def test_a_missing_extra_is_named(fake_result, monkeypatch, package):
 
 
 def test_write_report(fake_result, tmp_path):
-    result = fake_result(methods=["mf"], seeds=1)
+    result = fake_result(methods=["mf"], metrics=["auc"], seeds=1, distribution=False)
     path = write_report(result, tmp_path / "deep" / "report.html")
     assert path == tmp_path / "deep" / "report.html"
     assert path.read_text(encoding="utf-8") == render(result)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -21,7 +22,7 @@ from deconrec.base import Estimator
 from deconrec.catalogue import Opened, open_data
 from deconrec.data.dataset import Dataset, Truth
 from deconrec.data.split import PairsSplit, Parts, UsersSplit
-from deconrec.errors import DataError, MissingUnbiasedLog, ParameterError
+from deconrec.errors import DataError, Error, MissingUnbiasedLog, ParameterError
 from deconrec.evaluation import statistics
 from deconrec.experiments.metrics import (
     Metric,
@@ -211,6 +212,11 @@ def _run_all(
                 for future in as_completed(futures):
                     out[futures[future]] = future.result()
                     advance(futures[future][0])
+            except BrokenProcessPool as error:
+                raise Error(
+                    f"a worker process of compare ended abruptly (workers={workers}): out of memory, killed, or started "
+                    "from a script whose body is not under `if __name__ == '__main__':`. Mend that, or use workers=1."
+                ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

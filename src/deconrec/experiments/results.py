@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,6 +47,8 @@ class Summary(Record):
 
 class Test(Record):
     """A paired test of method a against method b on one metric; difference = a - b."""
+
+    __test__: ClassVar[bool] = False  # no test of pytest's
 
     a: str
     b: str

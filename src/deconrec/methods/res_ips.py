@@ -56,7 +56,7 @@ class ResIPS(PairEstimator):
         0.5, "weight of L_CTCVR inside the bundle (paper: 1)", low=0, search=Search(0.1, 10, log=True)
     )
     unbiased_weight: float = parameter(
-        0.05, "weight of L_U inside the bundle (paper: 1); 0 = Table 4's ablation", low=0, search=Search(0.03, 3, log=True)
+        0.3, "weight of L_U inside the bundle (paper: 1); 0 = Table 4's ablation", low=0, search=Search(0.03, 3, log=True)
     )
     consistency: float = parameter(
         0.01, "weight gamma of L_B&U; 0 = Table 4's ablation", low=0, search=Search(1e-3, 1.0, log=True)

@@ -108,14 +108,16 @@ def render(result: Result, *, title: str | None = None, extra: Mapping[str, Any]
     )
 
 
-def write_report(result: Result, path: str | Path, *, title: str | None = None) -> Path:
+def write_report(
+    result: Result, path: str | Path, *, title: str | None = None, extra: Mapping[str, Any] | None = None
+) -> Path:
     """Writes the report of a comparison to a file, whole at the end, and gives the file's path.
 
     Raises
     ------
     MissingExtra: jinja2 or matplotlib is not installed.  FileError: the file cannot be written.
     """
-    write_file(path, render(result, title=title))
+    write_file(path, render(result, title=title, extra=extra))
     return Path(path)
 
 
@@ -303,7 +305,9 @@ def _difference_table(reading: Reading, title: str, asked: Sequence[tuple[str, s
     metrics, settings = {t.metric for t in found}, {described(t.setting) for t in found}
     sized = any(t.effect_size is not None for t in found)
     head = ["Methods", *["Metric"] * (len(metrics) > 1), *["Setting"] * (len(settings) > 1), "Difference"]
-    head += ["95 % interval", "p", "p (Holm)", "", *["Effect size"] * sized, "Test", "Unit (n)"]
+    head += ["95 % interval", "p", "p (Holm)", "", *["Effect size"] * sized]
+    kinds = {(t.test, f"{t.unit} ({t.n:,})") for t in found}
+    head += ["Test", "Unit (n)"] * (len(kinds) > 1)
     rows = []
     for t in found[:MOST_ROWS]:
         told, d = outcome(t), reading.difference_digits(t.metric)
@@ -314,9 +318,10 @@ def _difference_table(reading: Reading, title: str, asked: Sequence[tuple[str, s
         cells += [Cell(value, number=True) for value in [*values, p_value(t.p_holm)]]
         cells.append(Cell(_TOLD[told], told=told))
         cells += [Cell(number(t.effect_size, 2, sign=True), number=True)] if sized else []
-        rows.append([*cells, Cell(t.test), Cell(f"{t.unit} ({t.n:,})")])
+        rows.append(cells + [Cell(t.test), Cell(f"{t.unit} ({t.n:,})")] * (len(kinds) > 1))
+    note = "".join(f"Test: {test}. Unit (n): {unit}. " for test, unit in kinds) if len(kinds) == 1 else ""
     left = len(found) - MOST_ROWS
-    return Grid(title, head, rows, f"{left:,} further rows stand in the JSON." if left > 0 else "")
+    return Grid(title, head, rows, note + (f"{left:,} further rows stand in the JSON." if left > 0 else ""))
 
 
 _TOLD = {"better": "▲ better", "worse": "▼ worse", "open": "no difference shown", "untested": "not tested"}

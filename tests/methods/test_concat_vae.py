@@ -1,0 +1,126 @@
+"""Concat-VAE against loops over users and items."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from manual import rows
+from manual.batches import batches, scramble, value
+
+from deconrec.checks.fixtures import rows_world
+from deconrec.errors import DataError, ParameterError
+from deconrec.methods.concat_vae import ConcatVAE
+from deconrec.training.samplers import Blocks
+
+EPOCH = 3
+
+
+def world(**parameters):
+    """A scrambled model in evaluation mode, and one batch of every user in epoch 3."""
+    data = rows_world()
+    model = ConcatVAE(epochs=0, hidden=(4,), anneal=10.0, kl=0.5).set_params(**parameters)
+    model.fit(data, validation=data)
+    nets = scramble(model.nets_, std=0.3).eval()
+    (batch,) = batches(data, Blocks(data.n_users), EPOCH, tables=model.tables(data))
+    return model, nets, batch, data
+
+
+def inputs(model, data):
+    """(a, r, x): lists of exposures, ratings and standardised features."""
+    a, r = np.zeros(data.shape), np.zeros(data.shape)
+    a[data.biased.user, data.biased.item] = 1
+    r[data.biased.user, data.biased.item] = data.biased.rating
+    x = data.user_features.values.astype(float)
+    return a, r, (x - x.mean(0)) / x.std(0)
+
+
+def through(layers, h):
+    """tanh after every layer but the last."""
+    for k, layer in enumerate(layers):
+        weight, bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
+        h = rows.linear(h, weight, bias)
+        h = np.tanh(h) if k < len(layers) - 1 else h
+    return h
+
+
+def first(net, a, x):
+    weight = np.vstack([net.items.detach().numpy(), net.dense.detach().numpy()])
+    return rows.linear([*rows.scaled(a), *x], weight, net.bias.detach().numpy())
+
+
+def test_the_deterministic_network_equals_the_twin():
+    model, nets, batch, data = world(variational=False, hidden=(4, 3))
+    net = nets.outcome
+    total = 0.0
+    for u, (a, r, x) in enumerate(zip(*inputs(model, data), strict=True)):
+        logits = through([*net.middle, net.out], np.tanh(first(net.first, a, x)))
+        np.testing.assert_allclose(model.logits(nets, batch.rows)[batch.rows.user == u].detach()[0], logits, 1e-5)
+        total -= rows.multinomial(r, logits)
+    terms = model.elbo(nets, batch)
+    assert set(terms) == {"outcome"}
+    assert value(terms) == pytest.approx(total / data.n_users, rel=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [(4,), ()])
+def test_the_variational_bound_equals_the_twin(hidden):
+    model, nets, batch, data = world(hidden=hidden, variational=True)
+    net = nets.outcome
+    likelihood = divergence = 0.0
+    for a, r, x in zip(*inputs(model, data), strict=True):
+        h = first(net.first, a, x)
+        if hidden:
+            h = np.tanh(h)
+            mean, log_std = through([net.code.mean], h), through([net.code.log_std], h)
+        else:
+            mean, log_std = h, first(net.log_std, a, x)
+        likelihood += rows.multinomial(r, through([net.out], mean))
+        divergence += rows.kl(mean, np.exp(np.clip(log_std, -20, 2)))
+    terms = model.elbo(nets, batch)
+    weight = rows.annealed(EPOCH, 10.0, 0.5)
+    assert value({"o": terms["outcome"]}) == pytest.approx(-likelihood / data.n_users, rel=1e-6)
+    assert value({"kl": terms["kl"]}) == pytest.approx(weight * divergence / data.n_users, rel=1e-6)
+
+
+def test_a_pass_over_blocks_averages_to_the_whole():
+    model, nets, batch, data = world(variational=False)
+    parts = batches(data, Blocks(11), EPOCH, tables=model.tables(data))
+    assert len({len(b.rows) for b in parts}) == 1  # cut nearly equal
+    unequal = batches(data, Blocks(27), EPOCH, tables=model.tables(data))
+    for cut in (parts, unequal):
+        got = np.mean([b.weight * value(model.elbo(nets, b)) for b in cut])
+        assert got == pytest.approx(value(model.elbo(nets, batch)), rel=1e-6)
+
+
+def test_without_features_the_network_reads_exposures_alone():
+    import dataclasses
+
+    data = dataclasses.replace(rows_world(), user_features=None)
+    model = ConcatVAE(epochs=1, hidden=(4,)).fit(data)
+    assert model.nets_.outcome.first.dense is None
+    assert np.isfinite(model.score()).all()
+
+
+def test_training_draws_codes_and_answers_use_their_mean():
+    model, nets, batch, _ = world(variational=True)
+    nets.train()
+    torch.manual_seed(0)
+    assert not torch.equal(model.logits(nets, batch.rows), model.logits(nets, batch.rows))
+    nets.eval()
+    assert torch.equal(model.logits(nets, batch.rows), model.logits(nets, batch.rows))
+
+
+def test_ratings_below_zero_are_no_counts():
+    import polars as pl
+
+    from deconrec.data.dataset import Dataset
+
+    log = pl.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 2, 1], "rating": [-1.0, 1.0, 1.0]})
+    with pytest.raises(DataError, match="counts, which must be >= 0; the lowest is -1"):
+        ConcatVAE(epochs=1).fit(Dataset.from_frames(log))
+
+
+@pytest.mark.parametrize("hidden", [(0,), (1.5,), "8", 8, (8, -1)])
+def test_widths_must_be_whole_numbers_from_1(hidden):
+    with pytest.raises(ParameterError, match=r"'hidden' of ConcatVAE must be a tuple, each entry a whole number >= 1"):
+        ConcatVAE(hidden=hidden).fit(rows_world())

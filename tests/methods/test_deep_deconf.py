@@ -1,0 +1,93 @@
+"""Deep-Deconf: the confounder's way into the network, held fixed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from manual import rows
+from manual.batches import batches, scramble, value
+
+from deconrec.checks.fixtures import rows_world
+from deconrec.errors import ParameterError, UnknownName, UnknownUser
+from deconrec.exposure import VAEExposure
+from deconrec.methods.deep_deconf import DeepDeconf
+from deconrec.training.samplers import Blocks
+
+
+def world(**parameters):
+    data = rows_world()
+    model = DeepDeconf(epochs=0, hidden=(4,), exposure=VAEExposure(dim=3, epochs=2))
+    model.set_params(**parameters).fit(data, validation=data)
+    scramble(model.exposure_.nets_, seed=1, std=0.3)
+    nets = scramble(model.nets_, std=0.3).eval()
+    (batch,) = batches(data, Blocks(data.n_users), 3, tables=model.tables(data))
+    return model, nets, batch, data
+
+
+def confounders(model, data):
+    """z_u: the mean of q(z | a_u), by loops."""
+    net = model.exposure_.nets_.exposure.mean
+    a = np.zeros(data.shape)
+    a[data.biased.user, data.biased.item] = 1
+    weight, bias = net.items.detach().numpy(), net.bias.detach().numpy()
+    return a, [rows.linear(rows.scaled(row), weight, bias) for row in a]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_network_equals_the_twin(late):
+    model, nets, batch, data = world(variational=False, late=late)
+    a, z = confounders(model, data)
+    np.testing.assert_allclose(model.z(batch.rows)[batch.rows.user.argsort()], z, rtol=1e-6)
+    net = nets.outcome
+    x = data.user_features.values.astype(float)
+    x = (x - x.mean(0)) / x.std(0)
+    rating = np.zeros(data.shape)
+    rating[data.biased.user, data.biased.item] = data.biased.rating
+    weight = np.vstack([net.first.items.detach().numpy(), net.first.dense.detach().numpy()])
+    total = 0.0
+    for u in range(data.n_users):
+        extra = [*x[u]] if late else [*x[u], *z[u]]
+        h = np.tanh(rows.linear([*rows.scaled(a[u]), *extra], weight, net.first.bias.detach().numpy()))
+        h = [*h, *z[u]] if late else h
+        out = net.out
+        total -= rows.multinomial(
+            rating[u], rows.linear(h, out.weight.detach().numpy().T, out.bias.detach().numpy())
+        )
+    assert value(model.elbo(nets, batch)) == pytest.approx(total / data.n_users, rel=1e-6)
+
+
+def test_the_outcome_loss_never_reaches_the_exposure_model():
+    model, nets, batch, _ = world()
+    assert not model.z(batch.rows).requires_grad
+    sum(model.elbo(nets, batch).values()).backward()
+    assert all(p.grad is None for p in model.exposure_.nets_.parameters())
+
+
+def test_the_confounder_of_raw_ids():
+    model, _, batch, data = world()
+    every = model.substitute_confounder()
+    assert every.shape == (data.n_users, 3)
+    chosen = data.users.values[[7, 2]]
+    np.testing.assert_array_equal(model.substitute_confounder(chosen), every[[7, 2]])
+    with pytest.raises(UnknownUser):
+        model.substitute_confounder(["nobody"])
+
+
+def test_a_late_confounder_needs_a_decoder():
+    with pytest.raises(ParameterError, match="'hidden' of DeepDeconf must name a hidden layer when late=True"):
+        DeepDeconf(late=True, hidden=(), variational=False).fit(rows_world())
+    DeepDeconf(late=True, hidden=(), variational=True).check_params()
+
+
+def test_the_confounder_has_a_gradient_path_to_the_scores():
+    for late in (False, True):
+        model, nets, batch, _ = world(late=late)
+        z = model.z(batch.rows).requires_grad_()
+        nets.outcome(batch.rows, batch.rows.x, z)[0].square().sum().backward()
+        assert torch.any(z.grad != 0)
+
+
+def test_the_exposure_model_is_named():
+    with pytest.raises(UnknownName, match="vae"):
+        DeepDeconf().set_text({"exposure": "none"})
