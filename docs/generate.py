@@ -400,6 +400,14 @@ MEASURED: dict[str, tuple[str, str, int, str | None]] = {  # name: data, methods
 }
 
 
+def command_of(name: str) -> str:
+    """The command line that makes a record."""
+    data, methods, seeds, metrics = MEASURED[name]
+    quoted = f'"{data}"' if "+" in data else data
+    line = f"deconrec compare {quoted} --methods {methods} --seeds {seeds}"
+    return line + (f" --metrics {metrics}" if metrics else "")
+
+
 def measure(name: str) -> None:
     """Run a comparison and write its record: what the tables and sentences are drawn from."""
     from deconrec.catalogue import write_world
@@ -407,8 +415,6 @@ def measure(name: str) -> None:
     from deconrec.report.text import verdict
 
     data, methods, seeds, metrics = MEASURED[name]
-    command = [f"deconrec compare {data if data.endswith('.toml') else json.dumps(data)} --methods {methods}"]
-    command += [f"--seeds {seeds}", *([f"--metrics {metrics}"] if metrics else [])]
     with tempfile.TemporaryDirectory() as folder:
         if data.endswith(".toml"):
             write_world(f"sim-pairs:confounding=2+{_WORLD}", {}, 0, Path(folder) / Path(data).parent)
@@ -416,7 +422,7 @@ def measure(name: str) -> None:
         asked = None if metrics is None else metrics.split(",")
         result = compare(data, methods.split(","), seeds=seeds, metrics=asked)
     record = {
-        "command": " ".join(command),
+        "command": command_of(name),
         "versions": {"python": result.environment["python"], **result.environment["versions"]},
         "world": result.protocol["world"],
         "seeds": result.protocol["seeds"],
@@ -431,8 +437,8 @@ def measure(name: str) -> None:
     (RECORDS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def results(name: str) -> str:
-    """A record as a table with its command, version and verdict."""
+def results(name: str, *, command: bool = True) -> str:
+    """A record as a table with its version and verdict, and its command before it."""
     from deconrec.experiments.results import higher_is_better
 
     record = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
@@ -454,7 +460,7 @@ def results(name: str) -> str:
         f"letter are not distinguishable; {versions}. Its verdict: “{record['verdict']}”"
     )
     head = ["method", *(f"`{m}`" for m in record["metrics"]), "randomised rows used"]
-    return "\n\n".join([code(record["command"], "bash"), table(head, rows), note])
+    return "\n\n".join([*([code(record["command"], "bash")] if command else []), table(head, rows), note])
 
 
 # ---------------------------------------------------------------------- what there is
@@ -465,7 +471,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/papers.md": papers_page,
     "docs/reference/data.md": data_page,
 }
-BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n)(.*?)(\n<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def block(name: str, page: Path) -> str:
@@ -473,8 +479,9 @@ def block(name: str, page: Path) -> str:
     if name == "methods":
         up = "docs/reference/" if page.parent == ROOT else "reference/" if page.parent == DOCS else "../reference/"
         return method_table(f"{up}methods.md")
-    if name.startswith("results-"):
-        return results(name.removeprefix("results-"))
+    kind, _, record = name.partition("-")
+    if kind in ("results", "table") and record in MEASURED:
+        return results(record, command=kind == "results")
     raise SystemExit(f"{page.relative_to(ROOT)} asks for a block '{name}', which docs/generate.py does not know.")
 
 
@@ -485,7 +492,7 @@ def render() -> dict[str, str]:
         path = page.relative_to(ROOT).as_posix()
         text = page.read_text(encoding="utf-8")
         if path not in PAGES and BLOCK.search(text):
-            out[path] = BLOCK.sub(lambda m, page=page: f"{m[1]}{block(m[2], page)}{m[4]}", text)
+            out[path] = BLOCK.sub(lambda m, page=page: f"{m[1]}{block(m[2], page)}\n{m[4]}", text)
     return out
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from manual import risks
-from manual.batches import SHAPE, Table, batches, dense, probabilities, scramble, tiny, value
 
 from deconrec.checks.fixtures import confounded, rows_world
 from deconrec.exposure import VAEExposure
@@ -19,6 +17,8 @@ from deconrec.methods.res_dr import ResDR
 from deconrec.methods.res_ips import ResIPS
 from deconrec.propensity import Known
 from deconrec.training.samplers import Blocks
+from manual import risks
+from manual.batches import SHAPE, Table, batches, dense, scramble, tiny, value
 
 LOGITS = np.random.default_rng(3).normal(0, 1.5, SHAPE)
 PROPENSITIES = np.random.default_rng(4).uniform(0.05, 1, SHAPE).astype(np.float32)
@@ -151,7 +151,7 @@ def test_res_dr_with_e_tilde_e_is_the_ideal_risk_whatever_p_tilde():
 
 @pytest.mark.parametrize("cls", [ResIPS, ResDR])
 def test_policy_paper_consistency_moves_the_residual_nets_alone(cls):
-    """In a fit: with another weight only the residuals' path differs, and it starts with the residual nets."""
+    """After one step of everything, another weight has made a difference to the residual nets and to no other."""
     data, _ = confounded()
     one = {"dim": 3, "epochs": 1, "patience": 0, "batch": 10**9}  # a single step of everything
     weak, strong = (cls(consistency=c, **one).fit(data).nets_.state_dict() for c in (1e-3, 0.0))
@@ -177,7 +177,9 @@ def test_deep_deconf_with_a_constant_z_is_concat_vae(late, variational):
     data = rows_world()
     settings = {"epochs": 0, "hidden": (4,), "variational": variational}
     concat = ConcatVAE(**settings).fit(data, validation=data)
-    deconf = DeepDeconf(late=late, exposure=VAEExposure(dim=3, epochs=1), **settings).fit(data, validation=data)
+    deconf = DeepDeconf(late=late, exposure=VAEExposure(dim=3, epochs=1), **settings).fit(
+        data, validation=data
+    )
     z = torch.tensor([0.3, -1.2, 0.7], dtype=torch.float64)
     deconf.z = lambda rows: z.expand(len(rows), 3)
     (batch,) = batches(data, Blocks(data.n_users), 3, tables=concat.tables(data))
@@ -195,8 +197,12 @@ def test_deep_deconf_with_a_constant_z_is_concat_vae(late, variational):
         if late:
             b.outcome.out.bias -= b.outcome.out.weight[:, -3:] @ z
         else:
-            b.outcome.first.bias -= z @ b.outcome.first.dense[-3:]
-    torch.testing.assert_close(deconf.logits(b, batch.rows), concat.logits(a, batch.rows), rtol=1e-9, atol=1e-9)
+            for layer in (b.outcome.first, b.outcome.log_std):
+                if layer is not None:
+                    layer.bias -= z @ layer.dense[-3:]
+    torch.testing.assert_close(
+        deconf.logits(b, batch.rows), concat.logits(a, batch.rows), rtol=1e-9, atol=1e-9
+    )
     assert value(deconf.elbo(b, batch)) == pytest.approx(value(concat.elbo(a, batch)), rel=1e-9)
     # The test can fail: a z that is not constant is no bias.
     deconf.z = lambda rows: torch.randn(len(rows), 3, dtype=torch.float64)

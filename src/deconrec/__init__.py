@@ -49,7 +49,17 @@ _PUBLIC = {  # name: module
     "write_report": "report.html",
 }
 
-_MODULES = ("checks", "data", "errors", "evaluation", "experiments", "methods", "propensity", "report", "simulate")
+_MODULES = (
+    "checks",
+    "data",
+    "errors",
+    "evaluation",
+    "experiments",
+    "methods",
+    "propensity",
+    "report",
+    "simulate",
+)
 
 __all__ = sorted([*_PUBLIC, *_MODULES, "__version__"])
 

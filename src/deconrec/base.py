@@ -86,7 +86,8 @@ class Spec:
         """The spec of a data set."""
         sizes = [0 if f is None else f.values.shape[1] for f in (data.user_features, data.item_features)]
         rate = np.bincount(data.biased.item, minlength=data.n_items) / max(data.n_users, 1)
-        return cls(*data.shape, *sizes, rate, float(data.outcome(data.biased).mean()), data.density)
+        mean = float(data.outcome(data.biased).mean())
+        return cls(*data.shape, sizes[0], sizes[1], rate, mean, data.density)
 
 
 class Estimator(Parameterised, ABC):
@@ -103,6 +104,11 @@ class Estimator(Parameterised, ABC):
     task_: Task
     scale_: OutcomeScale
     spec_: Spec
+    seen_: csr_matrix
+    mean_: float
+    item_mean_: np.ndarray
+    covered_users_: np.ndarray
+    covered_items_: np.ndarray
 
     # ------------------------------------------------------------------ hooks
     @property
@@ -164,7 +170,9 @@ class Estimator(Parameterised, ABC):
         DataError: data that the method cannot use.  TrainingError: training diverged.
         """
         if not isinstance(data, Dataset):
-            raise DataError(f"fit of {type(self).__name__} needs a deconrec.Dataset; got {type(data).__name__}.")
+            raise DataError(
+                f"fit of {type(self).__name__} needs a deconrec.Dataset; got {type(data).__name__}."
+            )
         self.check_params()
         tags = self.tags
         if tags.needs_unbiased and (data.unbiased is None or not len(data.unbiased)):
@@ -198,10 +206,9 @@ class Estimator(Parameterised, ABC):
         self._fit(data, validation, progress)
         # What stopped training was rated too: it is no news to its user.
         if validation.history is None and validation.data.users.same(self.users_):
-            held = validation.data.biased
-            both = self.seen_ + held.pattern(data.shape)
+            both = csr_matrix(self.seen_ + validation.data.biased.pattern(data.shape))
             both.data[:] = 1.0
-            self.seen_ = csr_matrix(both)
+            self.seen_ = both
         self.seconds_ = time.perf_counter() - started
         return self
 
@@ -428,7 +435,11 @@ class Estimator(Parameterised, ABC):
                 part = take_users(folded, chosen)
                 scores[f >= 0] = self._filled(self._fold_in(part))[back]
                 seen = seen + _spread(part.biased.pattern(part.shape)[back], np.flatnonzero(f >= 0), len(c))
-            yield raw[start : start + size], csr_matrix(seen), np.asarray(self.scale_.outward(scores), np.float32)
+            yield (
+                raw[start : start + size],
+                csr_matrix(seen),
+                np.asarray(self.scale_.outward(scores), np.float32),
+            )
 
     def _filled(self, block: np.ndarray) -> np.ndarray:
         """Scores with the overall mean for items that the model learned nothing about."""
@@ -478,7 +489,10 @@ class Estimator(Parameterised, ABC):
         items: pl.Series | None,
         bad_item: np.ndarray | None,
     ) -> None:
-        for kind, error, raw, bad in (("user", UnknownUser, users, bad_user), ("item", UnknownItem, items, bad_item)):
+        for kind, error, raw, bad in (
+            ("user", UnknownUser, users, bad_user),
+            ("item", UnknownItem, items, bad_item),
+        ):
             if raw is not None and bad is not None and bad.any():
                 first = ", ".join(repr(v) for v in raw.filter(pl.Series(bad)).head(3))
                 raise error(

@@ -93,7 +93,7 @@ def load(name: str | Path, root: str | Path | None = None, *, seed: int = 0) -> 
 def open_data(name: str | Path, root: str | Path | None = None) -> Opened:
     """What a name stands for, nothing read yet for a simulator; see `load`."""
     text = str(name)
-    key, _, rest = text.partition(":")
+    key = text.partition(":")[0]
     if key not in CATALOGUE:
         path = Path(text)
         if path.suffix == ".toml":
@@ -131,7 +131,9 @@ def typed_settings(spec: str, function: Callable[..., Any]) -> dict[str, Any]:
     for part in [p for p in rest.split("+") if p]:
         name, sign, text = part.partition("=")
         if not sign:
-            raise ParameterError(f"data '{spec}' must be written name:param=value+param=value; '{part}' has no '='.")
+            raise ParameterError(
+                f"data '{spec}' must be written name:param=value+param=value; '{part}' has no '='."
+            )
         if name not in parameters:
             raise UnknownName(f"parameter of '{key}'", name, parameters)
         out[name] = _typed(name, text, parameters[name])
@@ -149,7 +151,9 @@ def _typed(name: str, text: str, default: Any) -> Any:
             continue
         return number
     if isinstance(default, bool | int | float):
-        raise ParameterError(f"'{name}' must be a {'number' if not isinstance(default, bool) else 'true or false'}; got '{text}'.")
+        raise ParameterError(
+            f"'{name}' must be a {'number' if not isinstance(default, bool) else 'true or false'}; got '{text}'."
+        )
     return text
 
 
@@ -185,5 +189,7 @@ def write_world(name: str, settings: Mapping[str, str], seed: int, out: str | Pa
     with replaced_folder(out) as folder:
         write_tables(data, folder)
         (folder / "truth").mkdir()
-        save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / "truth" / "truth.safetensors")
+        save_file(
+            {n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / "truth" / "truth.safetensors"
+        )
     return Path(out)

@@ -1,6 +1,6 @@
 """Every exception and warning of the library, as one tree.
 
-Error
+Error:
 ├── DataError                  a log, a feature table or a file is not what it must be
 │   ├── MissingUnbiasedLog     a method needs randomised ratings and there are none
 │   ├── MissingFeatures        a method needs user or item features and there are none
@@ -121,7 +121,9 @@ class MissingExtra(Error, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs '{package}', which is not installed: pip install 'deconrec[{extra}]'.")
+        super().__init__(
+            f"{purpose} needs '{package}', which is not installed: pip install 'deconrec[{extra}]'."
+        )
 
 
 class DeconrecWarning(UserWarning):

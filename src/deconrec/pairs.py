@@ -134,8 +134,10 @@ class Rows:
     def to(self, device: torch.device | str) -> Rows:
         """The same rows on a device."""
         x = None if self.x is None else self.x.to(device)
-        moved = (t.to(device) for t in (self.user, self.item, self.offset, self.r, self.rating))
-        return Rows(*moved, x, self.n_items)
+        user, item, offset, r, rating = (
+            t.to(device) for t in (self.user, self.item, self.offset, self.r, self.rating)
+        )
+        return Rows(user, item, offset, r, rating, x, self.n_items)
 
 
 @dataclass(frozen=True, eq=False)

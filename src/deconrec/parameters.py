@@ -113,7 +113,9 @@ class Parameterised:
             if rest:
                 inner = getattr(self, name)
                 if not isinstance(inner, Parameterised):
-                    raise ParameterError(f"'{name}' of {type(self).__name__} has no parameters; got '{key}={text}'.")
+                    raise ParameterError(
+                        f"'{name}' of {type(self).__name__} has no parameters; got '{key}={text}'."
+                    )
                 setattr(self, name, inner.clone().set_text({rest: text}))
             else:
                 setattr(self, name, self._parse(name, text))
@@ -138,7 +140,9 @@ class Parameterised:
             elif "rules" in field.metadata:
                 problem = _problem(value, hints[field.name], field.metadata["rules"])
                 if problem:
-                    raise ParameterError(f"'{field.name}' of {type(self).__name__} must be {problem}; got {value!r}.")
+                    raise ParameterError(
+                        f"'{field.name}' of {type(self).__name__} must be {problem}; got {value!r}."
+                    )
 
     def describe(self) -> dict[str, Any]:
         """Parameters as JSON values; a nuisance as {"name": ..., "params": ...}."""
@@ -207,7 +211,9 @@ class Parameterised:
         try:
             return _from_text(text, self._hints()[name])
         except ValueError as error:
-            raise ParameterError(f"'{name}' of {type(self).__name__} must be {error}; got '{text}'.") from None
+            raise ParameterError(
+                f"'{name}' of {type(self).__name__} must be {error}; got '{text}'."
+            ) from None
 
 
 def _plain(value: Any) -> Any:
@@ -252,7 +258,9 @@ def _problem(value: Any, hint: Any, rules: Mapping[str, Any]) -> str | None:
 
 
 def _wanted(kinds: tuple[Any, ...], rules: Mapping[str, Any]) -> str:
-    text = "a whole number" if int in kinds and float not in kinds else "a number" if float in kinds else "given"
+    text = (
+        "a whole number" if int in kinds and float not in kinds else "a number" if float in kinds else "given"
+    )
     signs = (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
     bounds = [f"{sign} {rules[key]:g}" for key, sign in signs if rules[key] is not None]
     return f"{text} {' and '.join(bounds)}".strip()

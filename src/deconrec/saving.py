@@ -1,8 +1,8 @@
 """Saved models: a folder of JSON, safetensors and Parquet. Nothing in it can run code, and no pickle is read.
 
-    model.json            class, parameters, sizes, task, versions, how it was trained
-    arrays.safetensors    learned arrays, the seen pairs, the fallback's means
-    users.parquet, items.parquet   raw ids in the order of the codes
+model.json            class, parameters, sizes, task, versions, how it was trained
+arrays.safetensors    learned arrays, the seen pairs, the fallback's means
+users.parquet, items.parquet   raw ids in the order of the codes
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 MARKER = "model.json"
 FORMAT = 1
 # What reading a damaged file, or arrays that do not fit the parameters, comes out as (torch: RuntimeError).
-_DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
-_DAMAGE += (SafetensorError, pl.exceptions.PolarsError)
+_DAMAGE: tuple[type[Exception], ...] = (
+    *(OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError),
+    *(SafetensorError, pl.exceptions.PolarsError),
+)
 
 
 def save_model(model: Estimator, folder: Path) -> Path:
@@ -73,7 +75,9 @@ def save_model(model: Estimator, folder: Path) -> Path:
     with replaced_folder(folder, MARKER) as new:
         save_file({k: np.ascontiguousarray(v) for k, v in state.items()}, new / "arrays.safetensors")
         for vocabulary in (model.users_, model.items_):
-            pl.DataFrame({vocabulary.kind: vocabulary.values}).write_parquet(new / f"{vocabulary.kind}s.parquet")
+            pl.DataFrame({vocabulary.kind: vocabulary.values}).write_parquet(
+                new / f"{vocabulary.kind}s.parquet"
+            )
         (new / MARKER).write_text(json.dumps(about, indent=1, allow_nan=False, default=float))
     return folder
 
@@ -115,7 +119,9 @@ def load_model(path: str | Path, *, cls: type[Estimator] | None = None) -> Estim
                 )
             cls = METHODS[keys[0]]
         if cls.__name__ != about["class"]:
-            raise FileError(f"'{folder}' holds a '{about['class']}', not a '{cls.__name__}'; use deconrec.load_model.")
+            raise FileError(
+                f"'{folder}' holds a '{about['class']}', not a '{cls.__name__}'; use deconrec.load_model."
+            )
         model = cls.rebuild(about["params"])
         arrays = load_file(folder / "arrays.safetensors")
         model.users_, model.items_ = (

@@ -26,7 +26,7 @@ from deconrec.pairs import NO_TABLES, Pairs, Rows, Tables
 from deconrec.parameters import Parameterised, Search, parameter
 from deconrec.random import seed_sequence
 from deconrec.training.program import Adam, History, Nets, Program
-from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, log_pairs, user_rows
+from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, user_rows
 from deconrec.training.trainer import Trainer
 
 LARGEST_GRID = 50_000_000  # NOTE pairs; a larger space is sampled uniformly, not visited whole
@@ -40,7 +40,9 @@ class TorchEstimator(Estimator):
     lr: float = parameter(0.03, "learning rate of Adam", above=0, search=Search(1e-3, 5e-2, log=True))
     l2: float = parameter(6e-4, "weight of (1/2)||theta||^2", low=0, search=Search(1e-6, 1e-2, log=True))
     epochs: int = parameter(300, "most passes over the data", low=0)
-    patience: int = parameter(20, "epochs without a better validation score before stopping; 0 = never", low=0)
+    patience: int = parameter(
+        20, "epochs without a better validation score before stopping; 0 = never", low=0
+    )
     batch: int = parameter(2048, "pairs (or users, for row methods) in a step", low=1)
     seed: int = parameter(0, "draws initial values, batches and the hold-out", low=0)
     device: str = parameter("cpu", "torch device: cpu, cuda, cuda:0, mps")
@@ -70,11 +72,15 @@ class TorchEstimator(Estimator):
     # ------------------------------------------------------------------ fitting
     def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
         generator = seed_sequence(self.seed, "initial values").generate_state(1)[0]
-        with torch.random.fork_rng(devices=[]):  # dropout and initial values leave the caller's generator alone
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # dropout and initial values leave the caller's generator alone
             torch.manual_seed(int(generator))
             self._standardise(data)
             for name, model in self._nuisances().items():
-                setattr(self, f"{name}_", _fit_nuisance(model, data, validation, self.seed, type(self).__name__))
+                setattr(
+                    self, f"{name}_", _fit_nuisance(model, data, validation, self.seed, type(self).__name__)
+                )
             self.nets_ = self.nets(self.spec_).to(self.device)
             source = self._source(data)
             score = (lambda: self.validation_score(validation)) if len(validation.data.biased) else None
@@ -82,7 +88,8 @@ class TorchEstimator(Estimator):
             warmup = max((phase.start for phase in program), default=0)
             if 0 < self.epochs <= warmup:
                 raise ParameterError(
-                    f"'epochs' of {type(self).__name__} must be a whole number > {warmup} (its warm-up); got {self.epochs}."
+                    f"'epochs' of {type(self).__name__} must be a whole number > {warmup} (its warm-up); got "
+                    f"{self.epochs}."
                 )
             trainer = Trainer(
                 self.epochs,
@@ -182,7 +189,7 @@ class PairEstimator(TorchEstimator):
         return "squared" if self.error == "squared" else "cross-entropy"
 
     def d(self, logit: Tensor, r: Tensor) -> Tensor:
-        """d(r, r_hat), elementwise, with r_hat = sigma(logit)."""
+        """The pointwise error d(r, r_hat), elementwise, with r_hat = sigma(logit)."""
         return error(self.error_kind, logit, r)
 
     @property
@@ -220,7 +227,8 @@ class PairEstimator(TorchEstimator):
 
         n_items = self.spec_.n_items
         grid = Grid(
-            torch.as_tensor(users, dtype=torch.int64, device=self.device), torch.arange(n_items, device=self.device)
+            torch.as_tensor(users, dtype=torch.int64, device=self.device),
+            torch.arange(n_items, device=self.device),
         )
         empty = torch.empty(0, device=self.device)
         logit = self.nets_.prediction(LazyPairs(o=empty, r=empty, tables=self._tables(), grid=grid))
@@ -378,10 +386,15 @@ class RowEstimator(TorchEstimator):
         super()._restore(state)
         self.slope_, self.shift_ = (float(v) for v in state["calibration"])
         x = torch.from_numpy(np.array(state["rows.x"])) if "rows.x" in state else None
-        names = ("user", "item", "r", "rating", "indptr")
-        arrays = [np.array(state[f"rows.{name}"]) for name in names]
         device = torch.device(self.device)
-        self.rows_ = Source(self.spec_.shape, *arrays, None, Tables(x).to(device), device)
+        names = ("user", "item", "r", "rating", "indptr")
+        self.rows_ = Source(
+            self.spec_.shape,
+            **{name: np.array(state[f"rows.{name}"]) for name in names},
+            unbiased=None,
+            tables=Tables(x).to(device),
+            device=device,
+        )
 
 
 def pairs_score(model: Estimator, data: Dataset, log: Log) -> float:
@@ -437,7 +450,9 @@ def _fit_nuisance(
         return fitted.fit(data)
     if isinstance(fitted, ExposureModel):
         return fitted.fit(data, validation.history)
-    raise DataError(f"{who} has a nuisance {type(fitted).__name__} that is no propensity and no exposure model.")
+    raise DataError(
+        f"{who} has a nuisance {type(fitted).__name__} that is no propensity and no exposure model."
+    )
 
 
 def _tensor(features: Features | None) -> Tensor | None:

@@ -202,3 +202,23 @@ def test_string_ids_survive(tmp_path) -> None:
     )
     result = dc.compare(Dataset.from_frames(frame, binarize=1), ["mf:epochs=2"], seeds=1)
     assert result.runs[0].metrics["auc/biased"] is not None
+
+
+def test_split_by_time() -> None:
+    rng = np.random.default_rng(3)
+    cells = rng.choice(2_000, 900, replace=False)
+    frame = pl.DataFrame(
+        {
+            "user_id": cells // 40,
+            "item_id": cells % 40,
+            "rating": rng.integers(0, 2, 900),
+            "timestamp": rng.permutation(900),
+        }
+    )
+    data = Dataset.from_frames(frame, binarize=1)
+    result = dc.compare(data, ["mf:epochs=2"], seeds=1, split="time")
+    assert result.protocol["split"].endswith("by time")
+    with pytest.raises(ParameterError, match="users protocol"):
+        dc.compare(data, ["mf"], seeds=1, split="time", protocol="users")
+    with pytest.raises(ParameterError, match="split"):
+        dc.compare(data, ["mf"], seeds=1, split="date")

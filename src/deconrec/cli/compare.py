@@ -12,8 +12,12 @@ from deconrec.cli.options import Json, Quiet, Root, threads
 
 def compare(
     data: Annotated[str, typer.Argument(help="A catalogue name or a TOML data file.")],
-    methods: Annotated[str, typer.Option("--methods", metavar="A,B,...", help="Methods, separated by commas.")],
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Splits (or fresh worlds of a simulator).")] = 10,
+    methods: Annotated[
+        str, typer.Option("--methods", metavar="A,B,...", help="Methods, separated by commas.")
+    ],
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Splits (or fresh worlds of a simulator).")
+    ] = 10,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The first seed.")] = 0,
     metrics: Annotated[
         str | None, typer.Option("--metrics", metavar="M,...", help="Metrics, the headline first.")
@@ -24,10 +28,17 @@ def compare(
     select: Annotated[
         str, typer.Option("--select", help="Stop and select on: biased (hold-out) or unbiased (V).")
     ] = "biased",
-    trials: Annotated[int, typer.Option("--trials", min=0, help="Tuning trials a method and seed; 0 = defaults.")] = 0,
+    split: Annotated[
+        str, typer.Option("--split", help="record, or time: the past trains, the future tests.")
+    ] = "record",
+    trials: Annotated[
+        int, typer.Option("--trials", min=0, help="Tuning trials a method and seed; 0 = defaults.")
+    ] = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
     root: Root = None,
-    report: Annotated[str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML report.")] = None,
+    report: Annotated[
+        str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML report.")
+    ] = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -42,6 +53,7 @@ def compare(
         metrics=None if metrics is None else split_names(metrics),
         protocol=protocol,  # type: ignore[arg-type]
         select=select,  # type: ignore[arg-type]
+        split=split,  # type: ignore[arg-type]
         trials=trials,
         workers=workers,
         root=root,

@@ -12,7 +12,11 @@ def info(root: Root = None, json: Json = None, quiet: Quiet = False) -> None:
     from deconrec.data.sources.locate import roots
     from deconrec.experiments.compare import environment
 
-    facts = environment() | {"deconrec": __version__, "devices": devices(), "roots": [str(p) for p in roots(root)]}
+    facts = environment() | {
+        "deconrec": __version__,
+        "devices": devices(),
+        "roots": [str(p) for p in roots(root)],
+    }
     if json:
         output.write_json(facts, json)
         return

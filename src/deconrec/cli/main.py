@@ -54,7 +54,9 @@ _register()
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code (and exits with it when called as a program)."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # machines are shared: one thread unless the user says otherwise
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # machines are shared: one thread unless the user says otherwise
     warnings.showwarning = _one_line
     code = 0
     try:

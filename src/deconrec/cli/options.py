@@ -15,9 +15,12 @@ def _quiet(value: bool) -> bool:
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_quiet, help="Print errors only.")]
-Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON to a file, or - for stdout.")]
+Json = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write JSON to a file, or - for stdout.")
+]
 Root = Annotated[
-    str | None, typer.Option("--root", metavar="DIR", help="Folder of the public data sets (default: DECONREC_DATA).")
+    str | None,
+    typer.Option("--root", metavar="DIR", help="Folder of the public data sets (default: DECONREC_DATA)."),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Settings = Annotated[

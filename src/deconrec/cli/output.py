@@ -41,7 +41,9 @@ def show(thing: Any) -> None:
 
 def write_json(content: Any, target: str) -> None:
     """JSON to a file, or to standard output for "-"; no NaN."""
-    text = content if isinstance(content, str) else json.dumps(content, indent=1, allow_nan=False, default=str)
+    text = (
+        content if isinstance(content, str) else json.dumps(content, indent=1, allow_nan=False, default=str)
+    )
     if target == "-":
         print(text)
         return

@@ -60,5 +60,7 @@ def show_recommendations(frame: object, n_users: int = 5) -> None:
     table = Table("user", "items, best first (expected outcome)", box=None, pad_edge=False)
     for user in frame["user_id"].unique(maintain_order=True).head(n_users):
         rows = frame.filter(pl.col("user_id") == user).head(8)
-        table.add_row(str(user), "  ".join(f"{i} ({s:.2f})" for i, s in rows.select("item_id", "score").iter_rows()))
+        table.add_row(
+            str(user), "  ".join(f"{i} ({s:.2f})" for i, s in rows.select("item_id", "score").iter_rows())
+        )
     output.show(table)

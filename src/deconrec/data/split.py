@@ -236,7 +236,8 @@ class PairsSplit:
         largest = max(self.largest_train, train)
         if largest + validation + (test if not self.largest_train else 0) > 1 + 1e-9:
             raise ParameterError(
-                f"'shares' {(train, validation, test)} with largest_train {self.largest_train} must have a sum of at most 1."
+                f"'shares' {(train, validation, test)} with largest_train {self.largest_train} must have a sum of at "
+                "most 1."
             )
         n_u, n_largest, n_v = int(train * n), int(largest * n), int(validation * n)
         # The test is what no share of the sweep may touch; without a sweep it is its own share.
@@ -272,7 +273,8 @@ class UsersSplit:
         """
         if not (self.validation > 0 and self.test > 0 and self.validation + self.test < 1):
             raise ParameterError(
-                f"'validation' and 'test' of UsersSplit must be > 0 with a sum below 1; got {self.validation}, {self.test}."
+                "'validation' and 'test' of UsersSplit must be > 0 with a sum below 1; got "
+                f"{self.validation}, {self.test}."
             )
         n = data.n_users
         n_v, n_t = round(self.validation * n), round(self.test * n)

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deconrec.base import Estimator
 from deconrec.catalogue import Opened, open_data
 from deconrec.data.dataset import Dataset, Truth
 from deconrec.data.split import PairsSplit, Parts, UsersSplit
@@ -62,6 +61,7 @@ class Plan:
     select: Select
     metrics: tuple[str, ...]
     trials: int = 0
+    by: Literal["record", "time"] = "record"
 
     def open(self) -> Opened:
         """The data."""
@@ -74,7 +74,7 @@ class Plan:
         """The parts of one seed."""
         if self.protocol == "users":
             return UsersSplit(seed).apply(data, truth)
-        return PairsSplit(seed).apply(data)
+        return PairsSplit(seed, by=self.by).apply(data)
 
 
 @dataclass
@@ -93,6 +93,7 @@ def compare(
     metrics: Sequence[str] | None = None,
     protocol: Literal["pairs", "users"] | None = None,
     select: Select = "biased",
+    split: Literal["record", "time"] = "record",
     trials: int = 0,
     workers: int = 1,
     root: str | Path | None = None,
@@ -108,6 +109,8 @@ def compare(
     metrics: names (`deconrec.experiments.metrics`); None = the protocol's defaults. The first is the headline.
     protocol: "pairs" or "users"; None = the data's.
     select: stop and select on the biased hold-out, or on V of the randomised log.
+    split: "record" (drawn by the seed) or "time" (the past trains, the future tests; pairs protocol only; seeds
+        then differ in initial values alone).
     trials: 0 = the methods' defaults; more = tune each method on each seed with that many trials first.
     workers: processes.
     root: folder of the public data sets.
@@ -132,6 +135,8 @@ def compare(
         raise ParameterError(f"'select' of compare must be 'biased' or 'unbiased'; got {select!r}.")
     if protocol not in (None, "pairs", "users"):
         raise ParameterError(f"'protocol' of compare must be 'pairs' or 'users'; got {protocol!r}.")
+    if split not in ("record", "time"):
+        raise ParameterError(f"'split' of compare must be 'record' or 'time'; got {split!r}.")
     if trials < 0 or workers < 1:
         raise ParameterError(f"compare needs trials >= 0 and workers >= 1; got {trials} and {workers}.")
     plan = Plan(
@@ -141,10 +146,13 @@ def compare(
         select,
         (),
         trials,
+        split,
     )
     opened = plan.open()
     first, truth = opened.draw(numbers[0])
     chosen = protocol or first.task.protocol
+    if split == "time" and chosen == "users":
+        raise ParameterError("'split' of compare must be 'record' in the users protocol (it splits users); got 'time'.")
     plan = replace(plan, protocol=chosen)
     asked = default_metrics(first, chosen, truth) if metrics is None else list(metrics)
     plan = replace(plan, metrics=tuple(check_metrics(asked, first, chosen, truth)))
@@ -214,8 +222,9 @@ def _run_all(
                     advance(futures[future][0])
             except BrokenProcessPool as error:
                 raise Error(
-                    f"a worker process of compare ended abruptly (workers={workers}): out of memory, killed, or started "
-                    "from a script whose body is not under `if __name__ == '__main__':`. Mend that, or use workers=1."
+                    f"a worker process of compare ended abruptly (workers={workers}): out of memory, killed, or "
+                    "started from a script whose body is not under `if __name__ == '__main__':`. Mend that, or "
+                    "use workers=1."
                 ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -271,7 +280,9 @@ def run_one(plan: Plan, name: str, seed: int, data: Dataset, truth: Truth | None
     history = getattr(model, "history_", None)
     curves: dict[str, list[float | None]] = {}
     if history is not None:
-        curves = finite({n: history.curve(n) for n in dict.fromkeys(k for e in history for k in e if k != "seconds")})
+        curves = finite(
+            {n: history.curve(n) for n in dict.fromkeys(k for e in history for k in e if k != "seconds")}
+        )
     run = Run(
         method=name,
         seed=seed,
@@ -309,7 +320,9 @@ class _Units:
     ratio: float
 
 
-def _values(outcomes: dict[tuple[str, int], Outcome], name: str, seeds: Sequence[int], metric: str) -> np.ndarray:
+def _values(
+    outcomes: dict[tuple[str, int], Outcome], name: str, seeds: Sequence[int], metric: str
+) -> np.ndarray:
     raw = [outcomes[name, s].run.metrics[metric] for s in seeds]
     return np.array([np.nan if v is None else v for v in raw], float)
 
@@ -371,7 +384,7 @@ def _test_metric(
             comparison = statistics.corrected_resampled_t(x, y, unit.ratio)
         effect = statistics.effect_size(x, y) if len(seeds) > 1 else float("nan")
         found.append((a, b, comparison, effect))
-    corrected = statistics.holm([c.p for _, _, c, _ in found]) if found else []
+    corrected: np.ndarray = statistics.holm([c.p for _, _, c, _ in found])
     return [
         Test(
             a=a,
@@ -435,9 +448,13 @@ def _protocol(
         if tags.uses_rating and data.task.binarize is not None:
             notes.append(f"'{name}' reads the rating behind the binarised outcome.")
         if plan.protocol == "users" and tags.shape == "pairs":
-            notes.append(f"'{name}' is made for pairs: test users are folded in (factors fitted to their history).")
+            notes.append(
+                f"'{name}' is made for pairs: test users are folded in (factors fitted to their history)."
+            )
         if plan.protocol == "pairs" and tags.shape == "rows":
-            notes.append(f"'{name}' ranks whole rows; its scores are mapped to expected outcomes by a monotone map.")
+            notes.append(
+                f"'{name}' ranks whole rows; its scores are mapped to expected outcomes by a monotone map."
+            )
     if plan.select == "unbiased":
         notes.append("Stopping and selection looked at V, randomised rows: they count as consumed.")
     return {
@@ -445,7 +462,9 @@ def _protocol(
         "select": plan.select,
         "seeds": list(seeds),
         "trials": plan.trials,
-        "split": "80/10/10 by user" if plan.protocol == "users" else f"U/V/test {data.task.unbiased_split} by record",
+        "split": "80/10/10 by user"
+        if plan.protocol == "users"
+        else f"U/V/test {data.task.unbiased_split} by {plan.by}",
         "binarize": data.task.binarize,
         "relevant": data.task.relevant,
         "world": "a fresh world per seed" if opened.fresh else "one data set",

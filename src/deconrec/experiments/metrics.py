@@ -65,7 +65,9 @@ class Metric:
         if base in POINTWISE and (k is not None or candidates is not None):
             raise ParameterError(f"metric '{name}' has no cut-off and no candidates; write '{base}'.")
         if variant == "truth" and base not in ("mse", "auc"):
-            raise ParameterError(f"metric '{name}' cannot be compared with the truth; there are mse/truth and auc/truth.")
+            raise ParameterError(
+                f"metric '{name}' cannot be compared with the truth; there are mse/truth and auc/truth."
+            )
         return cls(base, k, candidates, variant)
 
     def __str__(self) -> str:
@@ -134,7 +136,9 @@ def check_metrics(names: Sequence[str], data: Dataset, protocol: str, truth: Tru
         if metric.variant == "biased" and not biased:
             raise DataError(f"metric '{name}' is for data without an unbiased test; '{data.name}' has one.")
         if protocol == "users" and (metric.base in POINTWISE or metric.candidates != "full"):
-            raise DataError(f"metric '{name}' is not defined in the users protocol; it ranks the full catalogue.")
+            raise DataError(
+                f"metric '{name}' is not defined in the users protocol; it ranks the full catalogue."
+            )
         if metric.base == "logloss" and not data.outcome_scale.binary:
             raise DataError("metric 'logloss' needs a binary outcome; set `binarize`.")
         out.append(str(metric))
@@ -220,7 +224,9 @@ def _against_truth(
     out = {}
     for name in names:
         base = Metric.parse(name).base
-        out[name] = rating.mse(prediction, expected) if base == "mse" else rating.soft_auc(prediction, expected)
+        out[name] = (
+            rating.mse(prediction, expected) if base == "mse" else rating.soft_auc(prediction, expected)
+        )
     return out
 
 

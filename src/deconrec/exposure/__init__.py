@@ -2,4 +2,6 @@
 
 from deconrec.exposure.vae import VAEExposure
 
+__all__ = ["EXPOSURE_MODELS", "VAEExposure"]
+
 EXPOSURE_MODELS = {"vae": VAEExposure}

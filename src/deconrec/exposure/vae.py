@@ -42,7 +42,9 @@ class VAEExposure(ExposureModel):
     lr: float = parameter(3e-3, "learning rate of Adam", above=0, search=Search(1e-3, 1e-2, log=True))
     epochs: int = parameter(50, "passes over the users", low=1)
     batch: int = parameter(200, "users in a step", low=1)
-    dropout: float = parameter(0.5, "share of a user's exposures dropped from the input in training", low=0, below=1)
+    dropout: float = parameter(
+        0.5, "share of a user's exposures dropped from the input in training", low=0, below=1
+    )
     kl: float = parameter(1.0, "largest weight beta of the KL term", low=0)
     anneal: float = parameter(20.0, "epochs over which the KL weight grows from 0", low=0)
     popularity_bias: bool = parameter(True, "start the decoder's bias at logit(item popularity), not 0")

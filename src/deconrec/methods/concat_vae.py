@@ -18,11 +18,13 @@ Paper.      [Zhu2024] section 5.4.1; [Liang2018]
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from deconrec.base import Spec, Tags
+from deconrec.errors import ParameterError
 from deconrec.losses.elbo import annealed, multinomial_log_likelihood
 from deconrec.nn.vae import OutcomeNet
 from deconrec.pairs import Batch, Rows
@@ -39,10 +41,16 @@ class ConcatVAE(RowEstimator):
     title = "VAE on exposures and features"
 
     hidden: tuple[int, ...] = parameter((100,), "widths of the hidden layers, 0 to 2 of them", low=1)
-    variational: bool = parameter(False, "a Gaussian code with a KL term (as released) instead of the deterministic network")
-    kl: float = parameter(0.2, "largest weight beta of the code's KL term", low=0, search=Search(0.01, 1.0, log=True))
+    variational: bool = parameter(
+        False, "the last hidden layer is a Gaussian code with a KL term (as released)"
+    )
+    kl: float = parameter(
+        0.2, "largest weight beta of the code's KL term", low=0, search=Search(0.01, 1.0, log=True)
+    )
     anneal: float = parameter(80.0, "epochs over which the KL weight grows from 0", low=0)
-    dropout: float = parameter(0.5, "share of a user's exposures dropped from the input in training", low=0, below=1)
+    dropout: float = parameter(
+        0.5, "share of a user's exposures dropped from the input in training", low=0, below=1
+    )
     activation: str = parameter("tanh", "between layers", choices=("tanh", "relu"))
     lr: float = parameter(1e-3, "learning rate of Adam", above=0, search=Search(3e-4, 1e-2, log=True))
     l2: float = parameter(0.0, "weight of (1/2)||theta||^2", low=0)
@@ -53,6 +61,11 @@ class ConcatVAE(RowEstimator):
     def tags(self) -> Tags:
         """Uses user features where there are some."""
         return Tags(uses_features=True, shape="rows", uses_rating=True)
+
+    def check_params(self) -> None:
+        """Ranges, and layers that make a network."""
+        super().check_params()
+        check_layers(self)
 
     def nets(self, spec: Spec) -> Nets:
         """The outcome network."""
@@ -73,7 +86,33 @@ class ConcatVAE(RowEstimator):
         return elbo_terms(logits, kl, b, self.kl, self.anneal)
 
 
-def outcome_net(model: ConcatVAE, spec: Spec, n_confounder: int, late: bool = False) -> OutcomeNet:
+class OutcomeParameters(Protocol):
+    """The parameters that shape an outcome network."""
+
+    hidden: tuple[int, ...]
+    variational: bool
+    dropout: float
+    activation: str
+
+
+def check_layers(model: OutcomeParameters) -> None:
+    """Refuse widths that are no widths, and a code without a layer to be.
+
+    Raises
+    ------
+    ParameterError.
+    """
+    who = type(model).__name__
+    if any(not isinstance(w, int) or w < 1 for w in model.hidden):
+        raise ParameterError(f"'hidden' of {who} must be whole numbers >= 1; got {model.hidden!r}.")
+    if model.variational and not model.hidden:
+        raise ParameterError(
+            f"'hidden' of {who} must name a layer when variational=True (the last one is the code); got "
+            f"{model.hidden!r}."
+        )
+
+
+def outcome_net(model: OutcomeParameters, spec: Spec, n_confounder: int, late: bool = False) -> OutcomeNet:
     """f(a, x, z) with the parameters of a row method; n_confounder = 0: no z."""
     bias = None
     if spec.item_rate is not None:

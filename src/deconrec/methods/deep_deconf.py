@@ -30,7 +30,7 @@ from torch import Tensor
 from deconrec.base import ExposureModel, Spec, Tags
 from deconrec.errors import ParameterError
 from deconrec.exposure import EXPOSURE_MODELS, VAEExposure
-from deconrec.methods.concat_vae import elbo_terms, outcome_net
+from deconrec.methods.concat_vae import check_layers, elbo_terms, outcome_net
 from deconrec.pairs import Batch, Rows
 from deconrec.parameters import Search, nuisance, parameter
 from deconrec.torch_estimator import RowEstimator
@@ -47,10 +47,16 @@ class DeepDeconf(RowEstimator):
     exposure: ExposureModel = nuisance(VAEExposure, "exposure model, fitted first", EXPOSURE_MODELS)
     late: bool = parameter(False, "z joins at the decoder (released) instead of the input (paper)")
     hidden: tuple[int, ...] = parameter((100,), "widths of the hidden layers, 0 to 2 of them", low=1)
-    variational: bool = parameter(False, "a Gaussian code with a KL term (as released) instead of the deterministic network")
-    kl: float = parameter(0.2, "largest weight beta of the code's KL term", low=0, search=Search(0.01, 1.0, log=True))
+    variational: bool = parameter(
+        False, "the last hidden layer is a Gaussian code with a KL term (as released)"
+    )
+    kl: float = parameter(
+        0.2, "largest weight beta of the code's KL term", low=0, search=Search(0.01, 1.0, log=True)
+    )
     anneal: float = parameter(80.0, "epochs over which the KL weight grows from 0", low=0)
-    dropout: float = parameter(0.5, "share of a user's exposures dropped from the input in training", low=0, below=1)
+    dropout: float = parameter(
+        0.5, "share of a user's exposures dropped from the input in training", low=0, below=1
+    )
     activation: str = parameter("tanh", "between layers", choices=("tanh", "relu"))
     lr: float = parameter(1e-3, "learning rate of Adam", above=0, search=Search(3e-4, 1e-2, log=True))
     l2: float = parameter(0.0, "weight of (1/2)||theta||^2", low=0)
@@ -68,10 +74,11 @@ class DeepDeconf(RowEstimator):
     def check_params(self) -> None:
         """Ranges, and that a confounder which joins at the decoder has a decoder to join."""
         super().check_params()
-        if self.late and not self.hidden and not self.variational:
+        check_layers(self)
+        if self.late and not self.hidden:
             raise ParameterError(
-                "'hidden' of DeepDeconf must name a hidden layer when late=True and variational=False (a single "
-                f"linear map has no decoder that z could join); got {self.hidden!r}."
+                "'hidden' of DeepDeconf must name a hidden layer when late=True (a single linear map has no decoder "
+                f"that z could join); got {self.hidden!r}."
             )
 
     def nets(self, spec: Spec) -> Nets:

@@ -34,7 +34,9 @@ class MF(PairEstimator):
     paper = "Koren2009"
     title = "Matrix factorisation"
 
-    population: str = parameter("biased", "which log is learned from", choices=("biased", "uniform", "combined"))
+    population: str = parameter(
+        "biased", "which log is learned from", choices=("biased", "uniform", "combined")
+    )
     unbiased_weight: float = parameter(
         1.0, "weight w of a randomised row (combined)", above=0, search=Search(0.5, 20, log=True)
     )

@@ -43,7 +43,9 @@ from deconrec.propensity.floor import inverse
 from deconrec.torch_estimator import PairEstimator
 from deconrec.training.program import Loss, Nets, Phase, Program, Step, Terms, merged, scaled
 
-JL_WARMUP = 20  # NOTE epochs of L_CTR that "jl" and "dl" make at least: their propensities learn nothing later
+JL_WARMUP = (
+    20  # NOTE epochs of L_CTR that "jl" and "dl" make at least: their propensities learn nothing later
+)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -65,7 +67,10 @@ class ResDR(PairEstimator):
         0.5, "weight of L_CTCVR inside the bundle (paper: 1)", low=0, search=Search(0.1, 10, log=True)
     )
     unbiased_weight: float = parameter(
-        0.3, "weight of L_U inside the bundle (paper: 1); 0 = Table 4's ablation", low=0, search=Search(0.03, 3, log=True)
+        0.3,
+        "weight of L_U inside the bundle (paper: 1); 0 = Table 4's ablation",
+        low=0,
+        search=Search(0.03, 3, log=True),
     )
     consistency: float = parameter(
         0.01, "weight gamma of L_B&U; 0 = Table 4's ablation", low=0, search=Search(1e-3, 1.0, log=True)
@@ -76,9 +81,13 @@ class ResDR(PairEstimator):
         "pseudo-label", "what is imputed: a label, or the error itself", choices=("pseudo-label", "error")
     )
     policy: str = parameter(
-        "paper", "who learns from what: paper = each loss one network, joint = all", choices=("paper", "joint")
+        "paper",
+        "who learns from what: paper = each loss one network, joint = all",
+        choices=("paper", "joint"),
     )
-    scheme: str = parameter("mtl", "multi-task, joint or double learning (Figure 2)", choices=("mtl", "jl", "dl"))
+    scheme: str = parameter(
+        "mtl", "multi-task, joint or double learning (Figure 2)", choices=("mtl", "jl", "dl")
+    )
     sharing: float = parameter(0.05, "dl: how far the imputation moves to the prediction", low=0, high=1)
     warmup: int = parameter(0, "epochs of L_CTR and L_IMP alone before the rest begins", low=0)
 
@@ -91,7 +100,10 @@ class ResDR(PairEstimator):
     @property
     def residuals(self) -> tuple[str, ...]:
         """The residual networks that are switched on."""
-        pairs = (("propensity_residual", self.residual_propensity), ("imputation_residual", self.residual_imputation))
+        pairs = (
+            ("propensity_residual", self.residual_propensity),
+            ("imputation_residual", self.residual_imputation),
+        )
         return tuple(name for name, on in pairs if on)
 
     def check_params(self) -> None:
@@ -121,7 +133,9 @@ class ResDR(PairEstimator):
         impute = Step(scaled(self.impute, self.imputation_weight), updates=("imputation",))
         bundle = scaled(merged(self.dr, self.ctcvr, *self.on_unbiased()), self.outcome_weight)
         outcome = Step(bundle, updates=("prediction",))
-        agree: list[Loss] = [scaled(self.agree, self.consistency)] if self.residuals and self.consistency else []
+        agree: list[Loss] = (
+            [scaled(self.agree, self.consistency)] if self.residuals and self.consistency else []
+        )
         calibrate = [Step(loss, updates=self.residuals) for loss in agree]
         if self.scheme != "mtl":
             start = max(self.warmup, JL_WARMUP)

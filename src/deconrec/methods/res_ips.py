@@ -56,14 +56,19 @@ class ResIPS(PairEstimator):
         0.5, "weight of L_CTCVR inside the bundle (paper: 1)", low=0, search=Search(0.1, 10, log=True)
     )
     unbiased_weight: float = parameter(
-        0.3, "weight of L_U inside the bundle (paper: 1); 0 = Table 4's ablation", low=0, search=Search(0.03, 3, log=True)
+        0.3,
+        "weight of L_U inside the bundle (paper: 1); 0 = Table 4's ablation",
+        low=0,
+        search=Search(0.03, 3, log=True),
     )
     consistency: float = parameter(
         0.01, "weight gamma of L_B&U; 0 = Table 4's ablation", low=0, search=Search(1e-3, 1.0, log=True)
     )
     residual_propensity: bool = parameter(True, "calibrate propensities; False = Table 3's ablation")
     policy: str = parameter(
-        "paper", "who learns from what: paper = each loss one network, joint = all", choices=("paper", "joint")
+        "paper",
+        "who learns from what: paper = each loss one network, joint = all",
+        choices=("paper", "joint"),
     )
     warmup: int = parameter(0, "epochs of L_CTR alone before the rest begins", low=0)
 
@@ -85,7 +90,9 @@ class ResIPS(PairEstimator):
         """The paper's grouping, or one joint step."""
         bundle = self.outcome_weight
         outcome = scaled(merged(self.ips, self.ctcvr, *self.on_unbiased()), bundle)
-        agree = [scaled(self.agree, self.consistency)] if self.residual_propensity and self.consistency else []
+        agree = (
+            [scaled(self.agree, self.consistency)] if self.residual_propensity and self.consistency else []
+        )
         if self.policy == "joint":
             everything = tuple(self.nets(Spec(1, 1)).keys())
             joint: list[Loss] = [self.exposure, outcome, *agree]

@@ -24,7 +24,14 @@ class MF(nn.Module):
     """
 
     def __init__(
-        self, n_users: int, n_items: int, dim: int, *, std: float = 0.1, offset: float = 0.0, still: bool = False
+        self,
+        n_users: int,
+        n_items: int,
+        dim: int,
+        *,
+        std: float = 0.1,
+        offset: float = 0.0,
+        still: bool = False,
     ) -> None:
         super().__init__()
         self.user = nn.Parameter(torch.randn(n_users, dim) * std)
@@ -37,14 +44,25 @@ class MF(nn.Module):
         """(n,) logits."""
         if pairs.grid is not None:
             u, i = pairs.grid.users, pairs.grid.items
-            p, q, b_u, b_i = _rows(self.user, u), _rows(self.item, i), _rows(self.user_bias, u), _rows(self.item_bias, i)
+            p, q, b_u, b_i = (
+                _rows(self.user, u),
+                _rows(self.item, i),
+                _rows(self.user_bias, u),
+                _rows(self.item_bias, i),
+            )
             return (torch.addmm(b_i + self.offset, p, q.T) + b_u[:, None]).reshape(-1)
         u, i = pairs.user, pairs.item
         dot = (_rows(self.user, u) * _rows(self.item, i)).sum(1)
         return dot + _rows(self.user_bias, u) + _rows(self.item_bias, i) + self.offset
 
     def fold_in(
-        self, user: np.ndarray, item: np.ndarray, r: np.ndarray, n_users: int, penalty: float, rounds: int = 10
+        self,
+        user: np.ndarray,
+        item: np.ndarray,
+        r: np.ndarray,
+        n_users: int,
+        penalty: float,
+        rounds: int = 10,
     ) -> np.ndarray:
         """Expected outcomes of new users, item side fixed: each user's factors and bias by ridge logistic regression.
 

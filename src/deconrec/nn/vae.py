@@ -7,6 +7,7 @@ Inputs stay sparse: the first layer sums the weight columns of the exposed items
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -42,25 +43,18 @@ class SparseLinear(nn.Module):
             keep = torch.rand_like(weight) >= self.dropout
             weight = weight * keep / (1.0 - self.dropout)
         summed = nn.functional.embedding_bag(
-            rows.item, self.items, rows.offset, mode="sum", per_sample_weights=weight, include_last_offset=True
+            rows.item,
+            self.items,
+            rows.offset,
+            mode="sum",
+            per_sample_weights=weight,
+            include_last_offset=True,
         )
         out = summed + self.bias
         if self.dense is not None:
             assert extra is not None
             out = out + extra @ self.dense
         return out
-
-
-class Gaussian(nn.Module):
-    """A diagonal Gaussian head: (mean, log standard deviation clipped to [-20, 2]), each (B, n_out)."""
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.mean, self.log_std = nn.Linear(n_in, n_out), nn.Linear(n_in, n_out)
-
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation."""
-        return self.mean(h), self.log_std(h).clamp(-20.0, 2.0)
 
 
 def decoder(n_in: int, n_items: int, bias: Tensor | None) -> nn.Linear:
@@ -106,14 +100,15 @@ class OutcomeNet(nn.Module):
     """f(a_u, x_u, z_u) -> item logits (paper 1, section 4.2).
 
     The paper's structure: {I + F + K -> hidden ... -> I}, all inputs at the first layer. With `variational` the
-    last hidden layer is a Gaussian code with a KL term (the released code and Concat-VAE); with `late`
-    the confounder joins at the decoder instead, as released.
+    last hidden layer is a Gaussian code with a KL term, and with `late` the confounder joins at the decoder: both
+    together are the released form.
 
     Parameters
     ----------
     n_items, n_features, n_confounder: input sizes; the last two may be 0.
     hidden: widths of the hidden layers (0 to 2 of them); without any, one linear map.
     activation: "tanh" or "relu" between layers.
+    variational: needs at least one hidden layer.
     """
 
     def __init__(
@@ -131,39 +126,44 @@ class OutcomeNet(nn.Module):
     ) -> None:
         super().__init__()
         self.variational, self.late = variational, late
-        n_dense = n_features + (0 if late else n_confounder)
-        widths = list(hidden) or ([n_items] if not variational else [100])
-        self.first = SparseLinear(n_items, n_dense, widths[0], dropout)
-        self.linear = not hidden and not variational
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.middle = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
         self.activation = torch.tanh if activation == "tanh" else torch.relu
-        self.code = Gaussian(widths[-1], widths[-1]) if variational and hidden else None
-        self.log_std = SparseLinear(n_items, n_dense, widths[-1], dropout) if variational and not hidden else None
-        if not self.linear:
-            self.out = decoder(widths[-1] + (n_confounder if late else 0), n_items, bias)
+        n_dense = n_features + (0 if late else n_confounder)
+        self.first = SparseLinear(n_items, n_dense, hidden[0] if hidden else n_items, dropout)
+        self.middle = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(hidden))
+        self.out: nn.Linear | None = None
+        if hidden:
+            self.out = decoder(hidden[-1] + (n_confounder if late else 0), n_items, bias)
         elif bias is not None:
             with torch.no_grad():
                 self.first.bias.copy_(bias)
+        # The spread of the code, from what its mean is computed from.
+        self.log_std: nn.Module | None = None
+        if variational:
+            wide = len(hidden) > 1
+            self.log_std = (
+                nn.Linear(hidden[-2], hidden[-1])
+                if wide
+                else SparseLinear(n_items, n_dense, hidden[-1], dropout)
+            )
 
     def forward(self, rows: Rows, x: Tensor | None, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(logits (B, n_items), KL (B,) of the code or None). x is (B, F), z (B, K), each None where absent."""
         dense = [t for t in (x, None if self.late else z) if t is not None]
         extra = torch.cat(dense, 1) if dense else None
-        h = self.first(rows, extra)
-        if self.linear:
+        h, before = self.first(rows, extra), None
+        if self.out is None:
             return h, None
+        for layer in self.middle:
+            before = self.activation(h)
+            h = layer(before)
         kl: Tensor | None = None
         if self.log_std is not None:
-            log_std = self.log_std(rows, extra).clamp(-20.0, 2.0)
+            log_std = (self.log_std(rows, extra) if before is None else self.log_std(before)).clamp(
+                -20.0, 2.0
+            )
             kl, h = kl_to_standard(h, log_std), sample(h, log_std, self.training)
         else:
             h = self.activation(h)
-            for layer in self.middle:
-                h = self.activation(layer(h))
-            if self.code is not None:
-                mean, log_std = self.code(h)
-                kl, h = kl_to_standard(mean, log_std), sample(mean, log_std, self.training)
         if self.late and z is not None:
             h = torch.cat([h, z], 1)
         return self.out(h), kl

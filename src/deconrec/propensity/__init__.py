@@ -5,6 +5,8 @@ from deconrec.propensity.logistic_mf import LogisticMF
 from deconrec.propensity.naive_bayes import NaiveBayes
 from deconrec.propensity.popularity import Popularity
 
+__all__ = ["PROPENSITIES", "Known", "LogisticMF", "NaiveBayes", "Popularity"]
+
 PROPENSITIES = {
     "logistic-mf": LogisticMF,
     "naive-bayes": NaiveBayes,

@@ -51,13 +51,17 @@ class Known(Propensity):
         self.n_items_ = data.n_items
         if isinstance(self.values, np.ndarray):
             if self.values.shape != data.shape:
-                raise DataError(f"known propensities must be {data.shape} (users, items); got {self.values.shape}.")
+                raise DataError(
+                    f"known propensities must be {data.shape} (users, items); got {self.values.shape}."
+                )
             self.p_, self.key_ = self.values.astype(np.float32).reshape(-1), None
         else:
             table = read_table(self.values, "the propensity table")
             lacking = {"user_id", "item_id", "propensity"} - set(table.columns)
             if lacking:
-                raise DataError(f"the propensity table needs the columns {sorted(lacking)}; got {table.columns}.")
+                raise DataError(
+                    f"the propensity table needs the columns {sorted(lacking)}; got {table.columns}."
+                )
             user, item = data.users.encode(table["user_id"]), data.items.encode(table["item_id"])
             inside = (user >= 0) & (item >= 0)
             key = user[inside].astype(np.int64) * data.n_items + item[inside]
@@ -66,10 +70,13 @@ class Known(Propensity):
             missing = ~np.isin(data.biased.key(data.n_items), self.key_)
             if missing.any():
                 raise DataError(
-                    f"the propensity table must hold every biased row; {int(missing.sum())} of {len(missing)} are missing."
+                    f"the propensity table must hold every biased row; {int(missing.sum())} of {len(missing)} are "
+                    "missing."
                 )
         if not len(self.p_) or not np.isfinite(self.p_).all() or self.p_.min() <= 0 or self.p_.max() > 1:
-            raise DataError("known propensities must lie in (0, 1]; a pair that cannot be shown cannot be weighted.")
+            raise DataError(
+                "known propensities must lie in (0, 1]; a pair that cannot be shown cannot be weighted."
+            )
         observed = self._look_up(data.biased.key(data.n_items))
         self.overlap_ = Overlap.of(observed, self.floor)
         self.overlap_.warn("known")
@@ -80,7 +87,9 @@ class Known(Propensity):
             return self.p_[key]
         place = np.minimum(np.searchsorted(self.key_, key), len(self.key_) - 1)
         if not (self.key_[place] == key).all():
-            raise DataError("the propensity table holds logged pairs only, but a pair outside it was asked for.")
+            raise DataError(
+                "the propensity table holds logged pairs only, but a pair outside it was asked for."
+            )
         return self.p_[place]
 
     @torch.no_grad()

@@ -55,7 +55,9 @@ class NaiveBayes(Propensity):
         self.values_ = np.unique(np.concatenate([seen, random])).astype(np.float32)
 
         def histogram(r: np.ndarray) -> np.ndarray:
-            count = np.bincount(np.searchsorted(self.values_, r), minlength=len(self.values_)) + self.smoothing
+            count = (
+                np.bincount(np.searchsorted(self.values_, r), minlength=len(self.values_)) + self.smoothing
+            )
             return count / count.sum()
 
         self.density_ = data.density

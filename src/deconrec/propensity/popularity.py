@@ -25,7 +25,9 @@ class Popularity(Propensity):
     """Propensity given the item's popularity alone."""
 
     floor: float = parameter(0.05, "smallest propensity", above=0, high=1)
-    power: float = parameter(1.0, "power of the popularity; 0.5 is common, 0 gives constant weights", low=0, high=1)
+    power: float = parameter(
+        1.0, "power of the popularity; 0.5 is common, 0 gives constant weights", low=0, high=1
+    )
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         p_: np.ndarray

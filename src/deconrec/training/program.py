@@ -211,7 +211,9 @@ def total(terms: Terms) -> Tensor:
     return torch.stack([t.reshape(()) for t in terms.values()]).sum()
 
 
-def evaluate_step(step: Step, nets: Nets, batch: Batch) -> tuple[Terms, dict[str, nn.Parameter], list[Tensor]]:
+def evaluate_step(
+    step: Step, nets: Nets, batch: Batch
+) -> tuple[Terms, dict[str, nn.Parameter], list[Tensor]]:
     """(terms, parameters that the step updates, their gradients), gradients of the batch-weighted sum.
 
     With `through`, the terms are those after the virtual step: theta' = theta - virtual_lr * grad(through.loss).
@@ -245,7 +247,9 @@ def evaluate_step(step: Step, nets: Nets, batch: Batch) -> tuple[Terms, dict[str
     if not value.requires_grad:  # every net of the step is out of this batch's reach (an empty sample)
         return terms, parameters, [torch.zeros_like(p) for p in parameters.values()]
     gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
-    filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters.values(), gradients, strict=True)]
+    filled = [
+        torch.zeros_like(p) if g is None else g for p, g in zip(parameters.values(), gradients, strict=True)
+    ]
     return terms, parameters, filled
 
 

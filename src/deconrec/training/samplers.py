@@ -150,7 +150,9 @@ class Blocks:
         for done, k in enumerate(rng.permutation(n_ub * n_ib)):
             rows = order[bounds[k] : bounds[k + 1]]
             now = epoch + done / (n_ub * n_ib)
-            yield self._block(source, user_blocks[k // n_ib], item_blocks[k % n_ib], rows, rng, n_ub * n_ib, now)
+            yield self._block(
+                source, user_blocks[k // n_ib], item_blocks[k % n_ib], rows, rng, n_ub * n_ib, now
+            )
 
     def _block(
         self,
@@ -163,12 +165,17 @@ class Blocks:
         epoch: float,
     ) -> Batch:
         size = len(users) * len(items)
-        cell = np.searchsorted(users, source.user[rows]) * len(items) + np.searchsorted(items, source.item[rows])
+        cell = np.searchsorted(users, source.user[rows]) * len(items) + np.searchsorted(
+            items, source.item[rows]
+        )
         o, r = np.zeros(size, np.float32), np.zeros(size, np.float32)
         o[cell], r[cell] = 1.0, source.r[rows]
         grid = Grid(source.tensor(users, torch.int64), source.tensor(items, torch.int64))
         space = LazyPairs(
-            o=source.tensor(o, torch.float32), r=source.tensor(r, torch.float32), tables=source.tables, grid=grid
+            o=source.tensor(o, torch.float32),
+            r=source.tensor(r, torch.float32),
+            tables=source.tables,
+            grid=grid,
         )
         observed = _observed(source, rows, mass=len(rows) / size)
         weight = size * n_blocks / (source.shape[0] * source.shape[1])
@@ -224,7 +231,9 @@ class UniformPairs:
                     tables=source.tables,
                 )
             weight = len(rows) * n_batches / max(n, 1)
-            yield Batch(observed, space, source.randomised(rng), weight=weight, epoch=epoch + done / n_batches)
+            yield Batch(
+                observed, space, source.randomised(rng), weight=weight, epoch=epoch + done / n_batches
+            )
 
 
 Sampler = Blocks | UniformPairs

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -31,7 +31,7 @@ class Trainer:
     """
 
     epochs: int
-    optimizer: Adam | SGD = Adam()
+    optimizer: Adam | SGD = field(default_factory=Adam)
     patience: int = 0
     warmup: int = 0
     seed: int = 0
@@ -108,7 +108,9 @@ def _one_pass(
 ) -> dict[str, float]:
     """One epoch of one phase; gives the batch-weighted mean of every term."""
     sums: dict[str, torch.Tensor] = {}
-    sound: dict[str, torch.Tensor] = {}  # batches that a term stayed finite for: the cause fails before its effects
+    sound: dict[
+        str, torch.Tensor
+    ] = {}  # batches that a term stayed finite for: the cause fails before its effects
     owners: dict[str, tuple[str, ...]] = {}
     batches = 0
     for batch in sampler.batches(source, rng, epoch):  # type: ignore[arg-type]
@@ -138,7 +140,9 @@ def _bar(title: str | None, epochs: int) -> Iterator[Callable[[dict[str, float]]
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[score]}"), console=Console(stderr=True), transient=True) as bar:
+    with Progress(
+        *columns, TextColumn("{task.fields[score]}"), console=Console(stderr=True), transient=True
+    ) as bar:
         task = bar.add_task(title, total=epochs, score="")
 
         def advance(record: dict[str, float]) -> None:

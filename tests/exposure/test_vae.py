@@ -1,0 +1,91 @@
+"""The exposure model against loops, and that its code stands for what it should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from deconrec.checks.fixtures import checkerboard, rows_world
+from deconrec.errors import ParameterError
+from deconrec.exposure import VAEExposure
+from deconrec.pairs import NO_TABLES
+from deconrec.training.samplers import Blocks, Source, user_rows
+from manual import rows as manual
+from manual.batches import batches, scramble, value
+
+
+def exposures(data):
+    a = np.zeros(data.shape)
+    a[data.biased.user, data.biased.item] = 1
+    return a
+
+
+def test_the_bound_equals_the_twin():
+    data = rows_world()
+    model = VAEExposure(dim=3, epochs=1, kl=0.7, anneal=10.0).fit(data)
+    nets = scramble(model.nets_, std=0.4).eval()
+    (batch,) = batches(data, Blocks(data.n_users), 3)
+    net = nets.exposure
+    weights = {name: p.detach().numpy() for name, p in net.named_parameters()}
+    likelihood = divergence = 0.0
+    for a in exposures(data):
+        mean = manual.linear(manual.scaled(a), weights["mean.items"], weights["mean.bias"])
+        log_std = manual.linear(manual.scaled(a), weights["log_std.items"], weights["log_std.bias"])
+        logits = manual.linear(mean, weights["decode.weight"].T, weights["decode.bias"])
+        likelihood += manual.bernoulli(a, logits)
+        divergence += manual.kl(mean, np.exp(log_std))
+    terms = model.elbo(nets, batch)
+    assert value({"o": terms["exposures"]}) == pytest.approx(-likelihood / data.n_users, rel=1e-6)
+    weight = manual.annealed(3, 10.0, 0.7)
+    assert value({"kl": terms["kl"]}) == pytest.approx(weight * divergence / data.n_users, rel=1e-6)
+
+
+def rows_of(data):
+    return user_rows(Source.of(data, NO_TABLES), np.arange(data.n_users))[0]
+
+
+def test_it_reconstructs_exposures_and_its_code_tells_users_apart():
+    data, _ = checkerboard(likes_only=True)
+    model = VAEExposure(dim=2, epochs=150, lr=0.02, batch=20, dropout=0.2, anneal=5.0).fit(data)
+    p = model.reconstruct(rows_of(data)).numpy()
+    u, i = np.indices(data.shape)
+    liked = u % 2 == i % 2
+    assert p[liked].mean() > 0.5
+    assert p[~liked].mean() < 0.1
+    z = model.confounder(rows_of(data)).numpy()
+    even, odd = z[::2], z[1::2]
+    between = np.linalg.norm(even.mean(0) - odd.mean(0))
+    assert between > 2 * max(even.std(0).max(), odd.std(0).max())
+
+
+def test_answers_have_no_gradient_and_no_noise():
+    data = rows_world()
+    model = VAEExposure(dim=2, epochs=1).fit(data)
+    model.nets_.train()
+    one, two = model.confounder(rows_of(data)), model.confounder(rows_of(data))
+    assert torch.equal(one, two)
+    assert not one.requires_grad
+    assert one.shape == (data.n_users, 2)
+
+
+def test_the_decoder_starts_at_the_popularity():
+    data = rows_world()
+    model = VAEExposure(dim=2, epochs=1, lr=1e-9).fit(data)
+    rate = (exposures(data).sum(0) + 0.5) / (data.n_users + 1)
+    bias = model.nets_.exposure.decode.bias.detach().numpy()
+    np.testing.assert_allclose(bias, np.log(rate / (1 - rate)), rtol=1e-5, atol=1e-6)
+    flat = VAEExposure(dim=2, epochs=1, lr=1e-9, popularity_bias=False).fit(data)
+    np.testing.assert_allclose(flat.nets_.exposure.decode.bias.detach(), 0, atol=1e-6)
+
+
+def test_ratings_are_not_read():
+    data = rows_world()
+    other = data.with_logs(type(data.biased)(data.biased.user, data.biased.item, 6 - data.biased.rating))
+    a, b = (VAEExposure(dim=2, epochs=2).fit(d).confounder(rows_of(d)) for d in (data, other))
+    assert torch.equal(a, b)
+
+
+def test_ranges_are_checked():
+    with pytest.raises(ParameterError, match="'dropout' of VAEExposure must be a number >= 0 and < 1; got 1"):
+        VAEExposure(dropout=1.0).fit(rows_world())

@@ -1,0 +1,64 @@
+"""The floor, its gradient, and what it reports."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from deconrec.errors import OverlapWarning
+from deconrec.propensity.floor import Overlap, floored, inverse
+
+
+def test_values_are_floored_and_gradients_are_not():
+    p = torch.tensor([0.001, 0.04, 0.5, 1.0], dtype=torch.float64, requires_grad=True)
+    out = floored(p, 0.05)
+    np.testing.assert_allclose(out.detach(), [0.05, 0.05, 0.5, 1.0], rtol=1e-12)
+    out.sum().backward()
+    assert (p.grad == 1).all()  # a clamp would give 0 below the floor, and learning would stop there
+
+
+def test_the_inverse_of_a_logit():
+    logit = torch.tensor([-60.0, -1.0, 0.0, 3.0], dtype=torch.float64, requires_grad=True)
+    p = torch.sigmoid(logit.detach()).numpy()
+    out = inverse(logit, 0.1)
+    np.testing.assert_allclose(out.detach(), 1 / np.maximum(p, 0.1), rtol=1e-12)
+    out.sum().backward()
+    floored_p = np.maximum(p, 0.1)
+    np.testing.assert_allclose(logit.grad, -(p * (1 - p)) / floored_p**2, rtol=1e-9)
+    assert (logit.grad[1:] != 0).all()
+    assert torch.isfinite(logit.grad).all()
+
+
+def test_numbers_of_the_overlap_by_hand():
+    p = np.array([0.01, 0.1, 0.5, 0.5])
+    o = Overlap.of(p, 0.05)
+    w = np.array([20.0, 10.0, 2.0, 2.0])
+    assert (o.n, o.floored, o.floor) == (4, 1, 0.05)
+    assert o.floored_share == 0.25
+    assert o.ess == pytest.approx(w.sum() ** 2 / (w**2).sum())
+    assert o.ess_share == pytest.approx(o.ess / 4)
+    assert o.largest == pytest.approx(20 / w.mean())
+
+
+def test_equal_propensities_lose_nothing():
+    o = Overlap.of(np.full(10, 0.2), 0.05)
+    assert o.ess == pytest.approx(10)
+    assert o.largest == pytest.approx(1)
+
+
+def test_an_empty_log_has_no_overlap_and_no_warning():
+    o = Overlap.of(np.zeros(0), 0.05)
+    assert (o.ess, o.ess_share, o.floored_share, o.largest) == (0, 0, 0, 0)
+    o.warn("x")
+
+
+def test_a_warning_where_few_rows_carry_the_weight():
+    p = np.r_[np.full(999, 1.0), 1e-4]
+    with pytest.warns(OverlapWarning, match=r"\[OVERLAP\] mine: .*effective sample size 1 of 1,000"):
+        Overlap.of(p, 1e-6).warn("mine")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Overlap.of(np.linspace(0.2, 1, 100), 0.05).warn("mine")

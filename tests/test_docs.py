@@ -1,0 +1,268 @@
+"""The documentation is true: generated pages are fresh, names exist, links lead somewhere, and code on pages runs."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import doctest
+import importlib.util
+import io
+import re
+import shlex
+import sys
+import types
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "deconrec"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RUN = [ROOT / "README.md", ROOT / "docs" / "quickstart.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+FENCE = re.compile(r"(?P<skip><!-- not run: [^\n]+ -->\n+)?^```(?P<kind>\w*)\n(?P<body>.*?)^```", re.M | re.S)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture(scope="module")
+def generate() -> Any:
+    """docs/generate.py as a module."""
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def section(page: str, heading: str) -> str:
+    """The text under the anchor `heading`, up to the next anchor."""
+    text = (ROOT / "docs" / "reference" / page).read_text()
+    parts = re.split(r'^<a id="([^"]+)"></a>$', text, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))[heading]
+
+
+# ---------------------------------------------------------------------- generated pages
+def test_generated_pages_are_fresh(generate: Any) -> None:
+    stale = sorted(generate.stale())
+    assert not stale, f"run `make docs`: {stale}"
+
+
+def test_records_are_of_the_commands_that_stand_there(generate: Any) -> None:
+    import json
+
+    for name in generate.MEASURED:
+        record = json.loads((generate.RECORDS / f"{name}.json").read_text())
+        assert record["command"] == generate.command_of(name), "run `python docs/generate.py --measure`"
+
+
+def test_a_generated_block_is_replaced_whole(generate: Any) -> None:
+    """An empty block must not swallow what follows, up to the end of the next one."""
+    text = "a\n<!-- generated: x -->\n<!-- end -->\nkept\n<!-- generated: y -->\nold\n<!-- end -->\n"
+    assert [(m[2], m[3]) for m in generate.BLOCK.finditer(text)] == [("x", ""), ("y", "old\n")]
+
+
+def test_deviations_are_listed_one_by_one(generate: Any) -> None:
+    text = "1. to 3. as in Other. 4. Two\n   lines, 0.5. 5. Last one."
+    expected = ["- **1 to 3.** as in Other.", "- **4.** Two lines, 0.5.", "- **5.** Last one."]
+    assert generate.numbered(text) == expected
+
+
+def test_a_docstring_falls_into_its_sections(generate: Any) -> None:
+    doc = "Name: what.\n\nIdea. One\ntwo.\n\nRisk (Eq. 1).  a = b\n               c = d\n    e   error\n\nNeeds.  x."
+    summary, body, parts = generate.sections(doc)
+    assert (summary, body) == ("Name: what.", "")
+    assert parts["Idea"] == ("", "One\ntwo.")
+    assert parts["Risk"] == ("Eq. 1", "a = b\nc = d\ne   error")
+    assert parts["Needs"] == ("", "x.")
+
+
+# ---------------------------------------------------------------------- everything is documented
+def test_every_method_and_parameter_is_documented() -> None:
+    from deconrec.methods import ALIASES, METHODS
+
+    table = (ROOT / "docs" / "reference" / "methods.md").read_text()
+    for key, cls in METHODS.items():
+        text = section("methods.md", key)
+        missing = [f.name for f in dataclasses.fields(cls) if f"| `{f.name}` |" not in text]  # type: ignore[arg-type]
+        assert not missing, f"{key}: {missing}"
+        undocumented = [f.name for f in dataclasses.fields(cls) if not f.metadata.get("doc")]  # type: ignore[arg-type]
+        assert not undocumented, f"{key} has parameters without a meaning: {undocumented}"
+        for part in ("Idea", "Risk", "Needs", "Limits", "Deviations", "Paper"):
+            assert f"**{part}**" in text, f"{key} has no '{part}.' in its docstring"
+    for name, spec in ALIASES.items():
+        assert f"`{name}`" in table
+        assert f"`{spec}`" in table
+
+
+def test_every_nuisance_and_its_parameters_are_documented() -> None:
+    from deconrec.exposure import EXPOSURE_MODELS
+    from deconrec.propensity import PROPENSITIES
+
+    for key, cls in {**PROPENSITIES, **EXPOSURE_MODELS}.items():
+        text = section("propensities.md", key)
+        missing = [f.name for f in dataclasses.fields(cls) if f"| `{f.name}` |" not in text]
+        assert not missing, f"{key}: {missing}"
+
+
+def test_every_command_and_option_is_documented(generate: Any) -> None:
+    names = []
+    for name, command in generate.commands():
+        names.append(name)
+        text = section("commands.md", name.replace(" ", "-"))
+        options = [o for p in command.params for o in p.opts if o.startswith("-") and o not in ("-h", "--help")]
+        missing = [o for o in options if not re.search(rf"(?<![\w-]){re.escape(o)}(?![\w-])", text)]
+        assert not missing, f"{name}: {missing}"
+        assert command.help, f"{name} has no help"
+    assert {"compare", "fit", "recommend", "predict", "simulate", "data describe"} <= set(names)
+
+
+def test_every_catalogue_name_is_documented() -> None:
+    from deconrec.catalogue import CATALOGUE
+
+    for name in CATALOGUE:
+        assert section("data.md", name).strip()
+
+
+# ---------------------------------------------------------------------- papers, warnings
+def docstrings(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+def test_every_citation_resolves() -> None:
+    from deconrec.methods import METHODS
+    from deconrec.references import PAPERS
+
+    cited = {
+        (name_of(path), key)
+        for path in SOURCE.rglob("*.py")
+        for text in docstrings(path)
+        for key in re.findall(r"\[([A-Z][A-Za-z]+\d{4}[a-z]?)\]", text)
+    }
+    cited |= {(key, cls.paper) for key, cls in METHODS.items()}
+    assert len(cited) > len(METHODS)
+    assert not sorted((where, key) for where, key in cited if key not in PAPERS)
+
+
+def test_every_warning_has_a_code_that_is_explained() -> None:
+    headings = re.findall(r"^## ([A-Z_]+)$", (ROOT / "docs" / "diagnostics.md").read_text(), re.M)
+    found = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn":
+                code = re.search(r"\[([A-Z_]{3,})\]", ast.unparse(node.args[0]))
+                assert code, f"{name_of(path)}:{node.lineno}: a warning without a [CODE]"
+                found.add(code[1])
+    assert found == set(headings)
+
+
+# ---------------------------------------------------------------------- links
+def slug(heading: str) -> str:
+    """The anchor that a heading gets."""
+    text = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+    return re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    text = FENCE.sub("", page.read_text())
+    return {slug(h) for h in re.findall(r"^#+ (.+)$", text, re.M)} | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", page.read_text()))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        goal = (page.parent / path).resolve() if path else page
+        assert goal.exists(), f"{name_of(page)} links to {target}"
+        assert not anchor or anchor in anchors(goal), f"{name_of(page)} links to {target}: no such anchor"
+
+
+def test_the_index_links_every_page() -> None:
+    index = ROOT / "docs" / "index.md"
+    linked = {(index.parent / t.partition("#")[0]).resolve() for t in re.findall(r"\]\(([^)\s]+)\)", index.read_text())}
+    missing = [name_of(p) for p in PAGES[1:] if p != index and p.resolve() not in linked]
+    assert not missing
+
+
+# ---------------------------------------------------------------------- code on pages
+@pytest.mark.parametrize("page", RUN, ids=name_of)
+def test_python_on_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks run in order in one namespace; a text block right after one is what it prints."""
+    namespace = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", namespace)  # dataclasses look their module up
+    monkeypatch.chdir(tmp_path)
+    blocks = list(FENCE.finditer(page.read_text()))
+    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+        if block["kind"] != "python" or block["skip"]:
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block["body"], name_of(page), "exec"), namespace.__dict__)
+        follows = after is not None and after["kind"] == "text" and not page_between(block, after)
+        expected = after["body"] if after is not None and follows else ""
+        assert printed.getvalue() == expected, f"{name_of(page)}: {block['body'][:200]}"
+
+
+def page_between(block: re.Match[str], after: re.Match[str]) -> str:
+    """The text between two blocks."""
+    return block.string[block.end() : after.start()].strip()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_on_the_page_exist(page: Path) -> None:
+    """Every `deconrec ...` line of a shell block names a command and options that there are; nothing is run."""
+    from typer.main import get_command
+
+    from deconrec.cli.main import app
+
+    shell = "".join(m["body"] for m in FENCE.finditer(page.read_text()) if m["kind"] == "bash")
+    for line in shell.replace("\\\n", " ").splitlines():
+        if not line.startswith("deconrec "):
+            continue
+        command, words = get_command(app), shlex.split(line, comments=True)[1:]
+        path = ["deconrec"]
+        while hasattr(command, "commands"):
+            path.append(words.pop(0))
+            assert path[-1] in command.commands, f"{name_of(page)}: no command in '{line}'"
+            command = command.commands[path[-1]]
+        command.make_context(" ".join(path), words)  # raises a usage error that names the option
+
+
+def test_data_file_on_the_page_is_read(tmp_path: Path) -> None:
+    """Every key of the data files shown is known, and the full one shows every key that there is."""
+    import tomllib
+
+    from deconrec.data import files
+
+    pages = {p: [m["body"] for m in FENCE.finditer(p.read_text()) if m["kind"] == "toml"] for p in RUN}
+    specs = [tomllib.loads(body) for bodies in pages.values() for body in bodies]
+    assert specs
+    for spec in specs:
+        files._DataFile.model_validate(spec)
+    full = specs[max(range(len(specs)), key=lambda k: len(str(specs[k])))]
+    assert set(full) == set(files._DataFile.model_fields)
+    for name, model in files._sections().items():
+        assert set(full[name]) == set(model.model_fields), name
+
+
+DOCTESTED = sorted(p for p in SOURCE.rglob("*.py") if any(">>>" in text for text in docstrings(p)))
+
+
+@pytest.mark.parametrize("path", DOCTESTED, ids=lambda p: p.relative_to(SOURCE).as_posix())
+def test_doctests(path: Path) -> None:
+    parts = ["deconrec", *path.relative_to(SOURCE).with_suffix("").parts]
+    module = import_module(".".join(p for p in parts if p != "__init__"))
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
