@@ -54,9 +54,9 @@ VARIANTS = {  # settings that make another program, network or propensity, and c
     "res-dr:scheme=jl+epochs=24": {},
     "res-dr:scheme=dl+epochs=24": {},
     "res-dr:imputation=error+error=squared": {},
-    "concat-vae:variational=false": {},
-    "concat-vae:hidden=+variational=false": {},
-    "deep-deconf:late=true": {},
+    "concat-vae:variational=true": {},
+    "concat-vae:hidden=": {},
+    "deep-deconf:late=true+variational=true": {},
 }
 
 

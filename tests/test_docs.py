@@ -116,7 +116,9 @@ def test_every_command_and_option_is_documented(generate: Any) -> None:
     for name, command in generate.commands():
         names.append(name)
         text = section("commands.md", name.replace(" ", "-"))
-        options = [o for p in command.params for o in p.opts if o.startswith("-") and o not in ("-h", "--help")]
+        options = [
+            o for p in command.params for o in p.opts if o.startswith("-") and o not in ("-h", "--help")
+        ]
         missing = [o for o in options if not re.search(rf"(?<![\w-]){re.escape(o)}(?![\w-])", text)]
         assert not missing, f"{name}: {missing}"
         assert command.help, f"{name} has no help"
@@ -173,7 +175,9 @@ def slug(heading: str) -> str:
 
 def anchors(page: Path) -> set[str]:
     text = FENCE.sub("", page.read_text())
-    return {slug(h) for h in re.findall(r"^#+ (.+)$", text, re.M)} | set(re.findall(r'<a id="([^"]+)">', text))
+    return {slug(h) for h in re.findall(r"^#+ (.+)$", text, re.M)} | set(
+        re.findall(r'<a id="([^"]+)">', text)
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -190,7 +194,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_index_links_every_page() -> None:
     index = ROOT / "docs" / "index.md"
-    linked = {(index.parent / t.partition("#")[0]).resolve() for t in re.findall(r"\]\(([^)\s]+)\)", index.read_text())}
+    linked = {
+        (index.parent / t.partition("#")[0]).resolve()
+        for t in re.findall(r"\]\(([^)\s]+)\)", index.read_text())
+    }
     missing = [name_of(p) for p in PAGES[1:] if p != index and p.resolve() not in linked]
     assert not missing
 

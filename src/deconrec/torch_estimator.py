@@ -189,7 +189,7 @@ class PairEstimator(TorchEstimator):
         return "squared" if self.error == "squared" else "cross-entropy"
 
     def d(self, logit: Tensor, r: Tensor) -> Tensor:
-        """The pointwise error d(r, r_hat), elementwise, with r_hat = sigma(logit)."""
+        """Pointwise errors of r_hat = sigma(logit) against outcomes in [0, 1], elementwise."""
         return error(self.error_kind, logit, r)
 
     @property

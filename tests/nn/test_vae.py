@@ -109,7 +109,8 @@ FORMS = [  # (hidden, variational, late): a code needs a layer to be, a late con
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_every_form_of_the_outcome_network_uses_all_its_parts(hidden, variational, late, activation):
     torch.manual_seed(0)
-    net = OutcomeNet(5, 2, 3, hidden, activation=activation, variational=variational, late=late)
+    form = {"activation": activation, "variational": variational, "late": late}
+    net = OutcomeNet(5, 2, 3, hidden, dropout=0.0, **form)
     x, z = torch.randn(3, 2, requires_grad=True), torch.randn(3, 3, requires_grad=True)
     logits, kl = net(rows(), x, z)
     assert logits.shape == (3, 5)

@@ -43,7 +43,7 @@ def test_it_learns_who_is_shown_what():
 def test_values_are_floored_without_a_gradient_and_start_at_the_density():
     data, _ = confounded()
     fitted = LogisticMF(epochs=1, lr=1e-9, floor=0.05).fit(data)
-    (batch,) = [b for b in Blocks(*data.shape).batches(_source(data), np.random.default_rng(0), 0)]
+    (batch,) = Blocks(*data.shape).batches(_source(data), np.random.default_rng(0), 0)
     p = fitted(batch.space)
     assert not p.requires_grad
     assert float(p.mean()) == pytest.approx(data.density, rel=0.05)

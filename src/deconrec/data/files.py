@@ -148,7 +148,8 @@ def _read_spec(file: Path) -> _DataFile:
     try:
         return _DataFile.model_validate(raw)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
+        # A key with a slip of the pen explains the key that is missed: it comes first.
+        problems = sorted(error.errors(include_url=False), key=lambda p: p["type"] != "extra_forbidden")
         more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
         raise DataError(f"{file}: {_sentence(problems[0])}{more}") from error
 

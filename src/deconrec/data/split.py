@@ -200,6 +200,11 @@ class PairsSplit:
             leaked = data.unbiased.take(t)
             test_log = data.unbiased.take(t[clean[t]])
         if not len(test_log):
+            if no_unbiased_test:
+                raise DataError(
+                    "without unbiased data the biased log is cut into training, hold-out and test, which needs "
+                    f"at least three rows; got {len(data.biased)}."
+                )
             raise DataError(
                 "the test part is empty: the unbiased log has too few rows, or all its pairs stand in the biased "
                 f"log (shares {self._shares(data)}, {len(data.unbiased or ())} unbiased rows)."

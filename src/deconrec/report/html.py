@@ -141,7 +141,7 @@ def _context(result: Result, title: str | None, extra: Mapping[str, Any]) -> dic
     said = text.sentences(reading)
     keys = (f"f{n}" for n in range(1, 10_000))
     return {
-        "title": title or f"Comparison on {result.dataset}",
+        "title": title or f"Comparison on {result.dataset.partition(':')[0]}",
         "dataset": result.dataset,
         "finding": said[0],
         "limits": said[1:],

@@ -1,0 +1,179 @@
+"""Timing in turn, peak memory in a child process, records and their history."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib import import_module, metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+CASES = ("steps", "rows", "ranking", "import")
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("deconrec", "numpy", "scipy", "polars", "torch", "scikit-learn", "typer")
+
+Record = dict[str, Any]
+
+
+def case_module(case: str) -> ModuleType:
+    """The module of a case."""
+    return import_module(f"benchmarks.bench_{case}")
+
+
+def one_thread() -> None:
+    """One torch thread: a ratio should not depend on how many processors were free."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def in_turn(
+    sides: Mapping[str, Callable[[], Any]], repetitions: int
+) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """(what each side returned, its wall seconds). Sides take turns, so that a busy moment hits all of them.
+
+    A first turn is made for the results, and not timed.
+    """
+    results = {name: work() for name, work in sides.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repetitions):
+        for name, work in sides.items():
+            started = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - started)
+    return results, seconds
+
+
+def run(case: str, *, tiny: bool = False, memory: bool | None = None) -> Record:
+    """Measure a case; `memory` overrides the case's own choice."""
+    module = case_module(case)
+    setting = module.TINY if tiny else module.FULL
+    repetitions = 1 if tiny else module.REPETITIONS
+    results, seconds = in_turn(module.sides(**setting), repetitions)
+    if hasattr(module, "agree"):
+        module.agree(results)
+    with_memory = module.MEMORY if memory is None else memory
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "case": case,
+        "says": module.SAYS,
+        "setting": setting,
+        "repetitions": repetitions,
+        "threads": 1,
+        "reference": module.REFERENCE,
+        "sides": {
+            name: {
+                "seconds": values,
+                "median_seconds": median[name],
+                "ratio": median[name] / median[module.REFERENCE],
+                "peak_mib": peak(case, name, tiny=tiny) if with_memory else None,
+            }
+            for name, values in seconds.items()
+        },
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+# ---------------------------------------------------------------------- memory
+def peak(case: str, side: str, *, tiny: bool = False) -> float | None:
+    """MiB that one repetition adds at its peak, in a fresh process; None where the system cannot tell."""
+    command = [sys.executable, "-m", "benchmarks", "--peak", case, side, *(["--tiny"] if tiny else [])]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    value = child.stdout.strip()
+    return None if value == "None" else float(value)
+
+
+def peak_here(case: str, side: str, *, tiny: bool = False) -> float | None:
+    """The same, in this process, which has done nothing else."""
+    module = case_module(case)
+    module.sides(**module.TINY)[side]()  # loads the code that the work needs
+    work = module.sides(**(module.TINY if tiny else module.FULL))[side]
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from the present
+        before = _kib("VmRSS")
+        work()
+        return max(_kib("VmHWM") - before, 0) / 1024
+    except OSError:
+        return None
+
+
+def _kib(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1])
+    raise OSError(f"no {field} in /proc/self/status")
+
+
+# ---------------------------------------------------------------------- facts
+def versions() -> dict[str, str]:
+    """Python and the packages that were measured."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on; no names of machines, users or folders."""
+    name = platform.processor()
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        name = next(
+            (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")),
+            name,
+        )
+    except OSError:
+        pass
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "processor": name,
+        "processors": os.cpu_count(),
+    }
+
+
+# ---------------------------------------------------------------------- results and their history
+def last(case: str, results: Path) -> Record | None:
+    """The newest kept record of a case."""
+    path = results / f"{case}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def keep(record: Record, folder: Path) -> Path:
+    """Write results/<case>.json in `folder`; the record that stood there becomes history/<case>-<n>.json."""
+    path = folder / "results" / f"{record['case']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        past = folder / "history"
+        past.mkdir(exist_ok=True)
+        taken = [int(p.stem.rpartition("-")[2]) for p in past.glob(f"{record['case']}-*.json")]
+        path.rename(past / f"{record['case']}-{max(taken, default=0) + 1}.json")
+    path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def lines(record: Record, before: Record | None) -> list[str]:
+    """A record as text: seconds, ratio to the reference, change of the ratio since the last record, memory."""
+    out = [
+        f"{record['case']}: {record['says']}",
+        f"  setting {record['setting']}, median of {record['repetitions']}",
+    ]
+    comparable = before is not None and before["setting"] == record["setting"]
+    width = max(map(len, record["sides"]))
+    for name, side in record["sides"].items():
+        line = f"  {name:<{width}}  {side['median_seconds']:>9.4f} s   x {side['ratio']:.3f}"
+        if name == record["reference"]:
+            line += "  (the reference)"
+        elif comparable and before is not None and name in before["sides"]:
+            line += f"  ({side['ratio'] / before['sides'][name]['ratio'] - 1:+.0%} since {before['date']})"
+        if side["peak_mib"] is not None:
+            line += f"   peak +{side['peak_mib']:.1f} MiB"
+        out.append(line)
+    return out
