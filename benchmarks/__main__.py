@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS"):  # read when torch and polars are first imported
-    os.environ[_name] = "1"
-
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -27,10 +23,12 @@ def main() -> int:
         "--peak", nargs=2, metavar=("CASE", "SIDE"), help=argparse.SUPPRESS
     )  # a child of ours
     arguments = parser.parse_args()
-    measure.one_thread()
+    for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS"):  # read when torch and polars are first imported
+        os.environ[name] = "1"
     if arguments.peak:
         print(measure.peak_here(*arguments.peak, tiny=arguments.tiny))
         return 0
+    measure.one_thread()
     unknown = sorted(set(arguments.cases) - set(measure.CASES))
     if unknown:
         parser.error(f"there is no case {', '.join(unknown)}; known: {', '.join(measure.CASES)}")

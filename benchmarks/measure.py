@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module, metadata
 from pathlib import Path
@@ -88,7 +90,9 @@ def run(case: str, *, tiny: bool = False, memory: bool | None = None) -> Record:
 def peak(case: str, side: str, *, tiny: bool = False) -> float | None:
     """MiB that one repetition adds at its peak, in a fresh process; None where the system cannot tell."""
     command = [sys.executable, "-m", "benchmarks", "--peak", case, side, *(["--tiny"] if tiny else [])]
-    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    # glibc otherwise keeps what the preparation freed, and its next use would not be seen.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    child = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     value = child.stdout.strip()
     return None if value == "None" else float(value)
 
@@ -123,14 +127,9 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, Any]:
     """What the numbers depend on; no names of machines, users or folders."""
     name = platform.processor()
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-        name = next(
-            (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")),
-            name,
-        )
-    except OSError:
-        pass
+    with suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+        name = found[1] if found else name
     return {
         "system": platform.system(),
         "architecture": platform.machine(),

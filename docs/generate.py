@@ -2,7 +2,7 @@
 
     python docs/generate.py            write what is stale
     python docs/generate.py --check    write nothing; exit 1 and name what is stale
-    python docs/generate.py --measure  run the comparisons behind the tables of results again (2 to 4 minutes), then write
+    python docs/generate.py --measure  run the comparisons behind tables of results again (3 minutes), then write
 
 Whole pages are in docs/reference. In other pages and in README.md, what stands between `<!-- generated: NAME -->` and
 `<!-- end -->` is replaced. Tables of results are drawn from docs/records/*.json, which --measure writes.
@@ -248,9 +248,10 @@ def nuisances_page() -> str:
     out = [
         NOTICE,
         "# Propensities and exposure models",
-        "Models that a method fits first. On the command line `--set propensity=naive-bayes --set propensity.floor=0.05`; "
-        "in Python `dc.IPS(propensity=dc.NaiveBayes(floor=0.05))`. Every propensity is floored in one place, and what "
-        "the floor did is kept as `overlap_` (see [OVERLAP](../diagnostics.md#overlap)).",
+        "Models that a method fits first. On the command line `--set propensity=naive-bayes "
+        "--set propensity.floor=0.05`; in Python `dc.IPS(propensity=dc.NaiveBayes(floor=0.05))`. Every propensity is "
+        "floored in one place, and what the floor did is kept as `overlap_` (see "
+        "[OVERLAP](../diagnostics.md#overlap)).",
     ]
     for title, options in (("Propensities", PROPENSITIES), ("Exposure models", EXPOSURE_MODELS)):
         out.append(f"## {title}")
@@ -288,10 +289,11 @@ def data_page() -> str:
     out = [
         NOTICE,
         "# Data by name",
-        "Names that `compare`, `fit`, `data describe` and `dc.load` take in place of a [data file](../guides/your-data.md). "
-        "A name takes parameters as a method does: `sim-pairs:confounding=2+n_users=500`. Files are looked for under "
-        "`--root`, then `DECONREC_DATA`, then the user's cache; nothing is bundled, because each data set has its own "
-        "licence. A simulator draws a fresh world for each seed.",
+        "Names that `compare`, `fit`, `data describe` and `dc.load` take in place of a "
+        "[data file](../guides/your-data.md). A name takes parameters as a method does: "
+        "`sim-pairs:confounding=2+n_users=500`. Files are looked for under `--root`, then `DECONREC_DATA`, then the "
+        "user's cache; nothing is bundled, because each data set has its own licence. A simulator draws a fresh world "
+        "for each seed.",
         table(["name", "kind", "what it is"], rows),
     ]
     for name, entry in CATALOGUE.items():
@@ -344,9 +346,9 @@ def commands_page() -> str:
         NOTICE,
         "# Commands",
         f"{links}. `deconrec --version` prints the version; `-h` or `--help` works everywhere.",
-        "Exit codes: 0 done, 2 the user's mistake (usage, input, missing data), 1 failed. JSON holds null, never NaN. An "
-        "existing output is replaced, whole, at the end. Every command uses one thread unless `OMP_NUM_THREADS` says "
-        "otherwise.",
+        "Exit codes: 0 done, 2 the user's mistake (usage, input, missing data), 1 failed. JSON holds null, never NaN. "
+        "An existing output is replaced, whole, at the end. Every command uses one thread unless "
+        "`OMP_NUM_THREADS` says otherwise.",
     ]
     for name, command in found:
         out += [f'<a id="{name.replace(" ", "-")}"></a>', f"## `{name}`", code(help_text(name, command))]

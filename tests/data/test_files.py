@@ -105,7 +105,7 @@ def test_a_file_of_another_name_names_the_data(folder):
         ("[biased]", "'biased.path' is required: the path"),
         ("[biased]\npath = 3", "'biased.path' must be the path of a CSV or Parquet file; got 3"),
         ("biased = 'log.csv'", r"'biased' must be a table, \[biased\]; got 'log.csv'"),
-        (BIASED + "[unbiased]\nfile = 'x'", "'unbiased.path' is required.*1 more"),
+        (BIASED + "[unbiased]\nfile = 'x'", "no key 'file'.*1 more"),
         (BIASED + "[feature]\nusers = 'x'", "no key 'feature' in the data file; did you mean 'features'"),
         (BIASED + "[zzz]", "known: name, biased"),
         (BIASED + "[log]\nduplicate = 'last'", r"no key 'duplicate' in \[log\]; did you mean 'duplicates'"),

@@ -1,0 +1,113 @@
+"""Benchmarks run on tiny settings and keep complete records. Nothing here looks at how long anything took."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+KEYS = {
+    "case",
+    "says",
+    "setting",
+    "repetitions",
+    "threads",
+    "reference",
+    "sides",
+    "date",
+    "versions",
+    "machine",
+}
+CASES = ("steps", "rows", "ranking", "import")
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """benchmarks/measure.py, importable as from the root of the repository."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import measure
+
+    return measure
+
+
+def check_record(record: dict[str, Any]) -> None:
+    assert set(record) == KEYS
+    assert record["reference"] in record["sides"]
+    for side in record["sides"].values():
+        assert set(side) == {"seconds", "median_seconds", "ratio", "peak_mib"}
+        assert len(side["seconds"]) == record["repetitions"]
+        assert min(side["seconds"]) > 0
+    assert record["sides"][record["reference"]]["ratio"] == 1
+    assert set(record["machine"]) == {"system", "architecture", "processor", "processors"}
+    assert {"python", "deconrec", "torch", "numpy"} <= set(record["versions"])
+    text = json.dumps(record, allow_nan=False)
+    for private in (platform.node(), os.path.expanduser("~"), str(ROOT)):
+        assert len(private) < 3 or private not in text
+
+
+def test_the_cases_are_the_modules(measure: ModuleType) -> None:
+    assert measure.CASES == CASES
+    assert {f"bench_{case}.py" for case in CASES} == {
+        p.name for p in (ROOT / "benchmarks").glob("bench_*.py")
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_tiny_setting_runs(measure: ModuleType, case: str, tmp_path: Path) -> None:
+    record = measure.run(case, tiny=True, memory=False)
+    check_record(record)
+    assert record["setting"] == measure.case_module(case).TINY
+    path = measure.keep(record, tmp_path)
+    assert measure.last(case, tmp_path / "results") == json.loads(path.read_text()) == record
+    assert len(measure.lines(record, record)) == 2 + len(record["sides"])
+
+
+def test_earlier_records_go_to_the_history(measure: ModuleType, tmp_path: Path) -> None:
+    for date in ("first", "second", "third"):
+        measure.keep({"case": "steps", "date": date}, tmp_path)
+    found = {
+        p.relative_to(tmp_path).as_posix(): json.loads(p.read_text())["date"]
+        for p in tmp_path.rglob("*.json")
+    }
+    assert found == {
+        "results/steps.json": "third",
+        "history/steps-1.json": "first",
+        "history/steps-2.json": "second",
+    }
+
+
+def test_the_change_is_that_of_the_ratio(measure: ModuleType) -> None:
+    def record(ours: float) -> dict[str, Any]:
+        sides = {"ours": {"median_seconds": ours, "ratio": ours, "peak_mib": 1.0}}
+        sides["peer"] = {"median_seconds": 1.0, "ratio": 1.0, "peak_mib": None}
+        said = {"case": "c", "says": "s", "setting": {}, "repetitions": 1, "date": "d"}
+        return said | {"reference": "peer", "sides": sides}
+
+    assert "+50% since d" in "\n".join(measure.lines(record(0.3), record(0.2)))
+    assert "since" not in "\n".join(measure.lines(record(0.3), record(0.2) | {"setting": {"n": 1}}))
+    assert "since" not in "\n".join(measure.lines(record(0.3), None))
+
+
+def test_sides_that_disagree_are_refused(measure: ModuleType) -> None:
+    with pytest.raises(AssertionError, match="disagree"):
+        measure.case_module("ranking").agree({"deconrec": 0.5, "polars join": 0.5, "scikit-learn loop": 0.6})
+
+
+def test_memory_is_measured_in_a_child(measure: ModuleType) -> None:
+    peak = measure.peak("ranking", "deconrec", tiny=True)
+    assert peak is None if platform.system() != "Linux" else peak >= 0
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda p: p.stem
+)
+def test_kept_records_are_complete(path: Path) -> None:
+    record = json.loads(path.read_text())
+    check_record(record)
+    assert record["case"] == path.stem
