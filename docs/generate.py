@@ -411,11 +411,11 @@ def _listed(rows: list[tuple[str, str]]) -> list[str]:
 # ---------------------------------------------------------------------- results
 _WORLD = "n_users=600+n_items=300+exposure_rate=0.08+unbiased_share=0.1"
 _PAIRS = "mf,mf-combined,ips,dr-jl,res-ips,res-dr"
-_METRICS = "auc,mse,ndcg@5/shown"
+_METRICS = "mse,auc,ndcg@5/shown"
 MEASURED: dict[
     str, tuple[str, str, int, str | None]
 ] = {  # name: data, methods, seeds, metrics (None = the defaults)
-    "tour": ("world/data.toml", "mf,mf-combined,ips,res-dr", 5, "auc,mse"),
+    "tour": ("world/data.toml", "mf,mf-combined,ips,res-dr", 5, "mse,auc"),
     "confounded": (f"sim-pairs:confounding=2+{_WORLD}", _PAIRS, 10, _METRICS),
     "unconfounded": (f"sim-pairs:confounding=0+{_WORLD}", _PAIRS, 10, _METRICS),
     "users": ("sim-deconf:n_users=1000+n_items=500+n_factors=50", "mf,concat-vae,deep-deconf", 5, None),

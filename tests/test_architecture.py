@@ -67,7 +67,9 @@ def imports(path: Path) -> list[tuple[str, int]]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
             names = [f"{node.module}.{a.name}" for a in node.names]
-        found += [(n.split(".")[1] if "." in n else "", node.lineno) for n in names if n.split(".")[0] == "deconrec"]
+        found += [
+            (n.split(".")[1] if "." in n else "", node.lineno) for n in names if n.split(".")[0] == "deconrec"
+        ]
     return found
 
 
@@ -92,7 +94,8 @@ def test_imports_go_down(path: Path) -> None:
         rungs = "\n".join(f"{rung:>3g}  {name}" for name, rung in LADDER.items())
         assert target in LADDER, f"{path}:{line} imports deconrec.{target}, which stands on no rung"
         assert LADDER[target] < LADDER[part], (
-            f"{path}:{line}: {part} ({LADDER[part]:g}) imports {target} ({LADDER[target]:g}); imports go down only\n{rungs}"
+            f"{path}:{line}: {part} ({LADDER[part]:g}) imports {target} ({LADDER[target]:g}); imports go down "
+            f"only\n{rungs}"
         )
 
 
@@ -101,7 +104,9 @@ def test_report_reads_records_only() -> None:
         text = path.read_text()
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("deconrec.experiments"):
-                assert node.module == "deconrec.experiments.results", f"{path}:{node.lineno} imports {node.module}"
+                assert node.module == "deconrec.experiments.results", (
+                    f"{path}:{node.lineno} imports {node.module}"
+                )
 
 
 def test_data_and_evaluation_import_no_torch() -> None:
@@ -124,7 +129,9 @@ def test_no_pickle() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "torch.save"):
                 raise AssertionError(f"{path}:{node.lineno} uses {ast.unparse(node.func)}")
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
-                safe = [k for k in node.keywords if k.arg == "allow_pickle" and ast.unparse(k.value) == "False"]
+                safe = [
+                    k for k in node.keywords if k.arg == "allow_pickle" and ast.unparse(k.value) == "False"
+                ]
                 assert safe, f"{path}:{node.lineno}: np.load without allow_pickle=False"
 
 
@@ -142,7 +149,9 @@ def test_no_import_cycles() -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import deconrec, sys; print([m for m in ('torch', 'polars', 'scipy', 'numpy') if m in sys.modules])"
+    code = (
+        "import deconrec, sys; print([m for m in ('torch', 'polars', 'scipy', 'numpy') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 

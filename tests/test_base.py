@@ -10,7 +10,7 @@ import pytest
 
 from deconrec.base import top_k
 from deconrec.checks.fixtures import confounded, one_item, rows_world
-from deconrec.data.dataset import Dataset, Log
+from deconrec.data.dataset import Dataset, Log, Task
 from deconrec.data.split import PairsSplit, UsersSplit, ValidationPart
 from deconrec.errors import DataError, NotFitted, ParameterError, UnknownItem
 from deconrec.methods.concat_vae import ConcatVAE
@@ -77,6 +77,17 @@ def test_new_users_cannot_stop_a_method_of_pairs(data):
     assert 0 <= rows.history_.epochs[0]["score"] <= 1
 
 
+def test_a_method_never_gets_the_test_log(data, monkeypatch):
+    got = []
+    monkeypatch.setattr(
+        MF, "_fit", lambda self, data, validation, progress: got.append((data, validation.data))
+    )
+    MF().fit(data.with_logs(data.biased, data.unbiased, data.biased))
+    MF(population="combined").fit(data.with_logs(data.biased, data.unbiased, data.biased))
+    assert all(d.test is None for pair in got for d in pair)
+    assert [train.unbiased is None for train, _ in got] == [True, False]
+
+
 def test_the_hold_out_is_drawn_by_the_seed(data):
     a, b = (MF(dim=2, epochs=1, seed=s).fit(data).fingerprint_ for s in (0, 1))
     assert a != b
@@ -93,7 +104,9 @@ def test_nobody_asked_nobody_answered(model, data):
 
 
 def test_with_a_history_everyone_is_everyone_of_the_history(model, data):
-    history = pl.DataFrame({"user_id": ["z", "a"], "item_id": data.items.values[[3, 4]], "rating": [1.0, 0.0]})
+    history = pl.DataFrame(
+        {"user_id": ["z", "a"], "item_id": data.items.values[[3, 4]], "rating": [1.0, 0.0]}
+    )
     scores = model.score(history=history)
     assert scores.shape == (2, data.n_items)
     assert scores.dtype == np.float32
@@ -137,10 +150,12 @@ def test_a_history_is_a_table_or_a_data_set(model, data):
 
 
 def test_a_history_is_read_on_the_model_s_scale():
-    data = rows_world()
+    data = dataclasses.replace(rows_world(), task=Task(relevant=5.0))  # the range is what the ratings show
     model = MF(dim=2, epochs=3, l2=1e-3).fit(data)
     # 4 and 5 stars are the range of this history, and not what the model calls 0 and 1.
-    history = pl.DataFrame({"user_id": ["new"] * 3, "item_id": data.items.values[:3], "rating": [4.0, 5.0, 4.0]})
+    history = pl.DataFrame(
+        {"user_id": ["new"] * 3, "item_id": data.items.values[:3], "rating": [4.0, 5.0, 4.0]}
+    )
     low = history.with_columns(rating=pl.Series([1.0, 2.0, 1.0]))
     dataset = Dataset.from_frames(history)
     np.testing.assert_array_equal(model.score(history=history), model.score(history=dataset))
@@ -161,7 +176,9 @@ def test_features_of_a_history(rows_model):
     log = data.biased.take(data.biased.user < 2)
     with_features = data.with_logs(log)
     own = rows_model.score(data.users.values[:2], history=with_features)
-    bare = rows_model.score(data.users.values[:2], history=dataclasses.replace(with_features, user_features=None))
+    bare = rows_model.score(
+        data.users.values[:2], history=dataclasses.replace(with_features, user_features=None)
+    )
     table = rows_model.score(history=data.frame(log))
     np.testing.assert_array_equal(bare, table)  # without features: the training means
     assert not np.array_equal(own, bare)

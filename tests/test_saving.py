@@ -52,7 +52,9 @@ def test_the_scale_and_the_features_of_a_row_method_are_kept(tmp_path):
     model = ConcatVAE(hidden=(4,), epochs=1).fit(data)
     again = load_model(model.save(tmp_path / "m"))
     assert np.array_equal(again.score(), model.score())
-    history = data.frame(data.biased).head(5).with_columns(user_id=data.users.values[:1].extend_constant("new", 4))
+    history = (
+        data.frame(data.biased).head(5).with_columns(user_id=data.users.values[:1].extend_constant("new", 4))
+    )
     assert np.array_equal(again.score(history=history), model.score(history=history))
     again.save(tmp_path / "n")  # a loaded model can be saved
     assert np.array_equal(load_model(tmp_path / "n").score(), model.score())
@@ -111,7 +113,9 @@ def test_parameters_that_this_version_does_not_have(folder):
 
 def test_a_later_format(folder):
     change(folder, format=FORMAT + 1, deconrec="9.0")
-    with pytest.raises(FileError, match=rf"saved by deconrec 9.0 in format {FORMAT + 1}.*Install that version"):
+    with pytest.raises(
+        FileError, match=rf"saved by deconrec 9.0 in format {FORMAT + 1}.*Install that version"
+    ):
         load_model(folder)
 
 
@@ -129,7 +133,9 @@ def test_a_class_from_elsewhere_must_be_handed_in(tmp_path):
 
     model = Mine(dim=2, epochs=1).fit(confounded()[0])
     folder = model.save(tmp_path / "m")
-    with pytest.raises(FileError, match=r"holds a 'Mine', which is no method of this version; pass its class"):
+    with pytest.raises(
+        FileError, match=r"holds a 'Mine', which is no method of this version; pass its class"
+    ):
         load_model(folder)
     again = load_model(folder, cls=Mine)
     assert type(again) is Mine

@@ -12,7 +12,6 @@ import functools
 import numpy as np
 import pytest
 import torch
-from manual.batches import Table
 
 from deconrec import simulate
 from deconrec.methods.dr_jl import DRJL
@@ -22,6 +21,7 @@ from deconrec.pairs import NO_TABLES
 from deconrec.propensity import Known, NaiveBayes
 from deconrec.training.program import Nets
 from deconrec.training.samplers import Blocks, Source, UniformPairs
+from manual.batches import Table
 
 # Small true propensities are part of the question here.
 pytestmark = pytest.mark.filterwarnings("ignore::deconrec.errors.OverlapWarning")

@@ -94,7 +94,9 @@ def test_pairs_of_many_users_are_scored_in_blocks():
     data = Dataset.from_frames(pl.DataFrame({"user_id": u, "item_id": i, "rating": rng.integers(0, 2, 6000)}))
     model = ConcatVAE(hidden=(3,), epochs=1).fit(data)
     users, items = rng.permutation(data.n_users)[:1500], rng.integers(0, 4, 1500)
-    np.testing.assert_allclose(model._pairs(users, items), model._block(users)[np.arange(1500), items], atol=1e-6)
+    np.testing.assert_allclose(
+        model._pairs(users, items), model._block(users)[np.arange(1500), items], atol=1e-6
+    )
 
 
 # ---------------------------------------------------------------------- validation scores
@@ -131,7 +133,9 @@ def test_new_users_are_judged_by_their_held_out_positives():
     model = ConcatVAE(hidden=(4,), epochs=1).fit(parts.train, validation=parts.holdout)
     held = parts.holdout
     assert held.history is not None
-    scores = np.where(held.history.biased.pattern(held.history.shape).toarray() > 0, -np.inf, model._affinity(held.history))
+    scores = np.where(
+        held.history.biased.pattern(held.history.shape).toarray() > 0, -np.inf, model._affinity(held.history)
+    )
     positive = held.data.biased.take(held.data.biased.rating >= 5)
     values = []
     for u in np.unique(positive.user):

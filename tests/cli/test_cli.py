@@ -25,7 +25,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log.write_csv(folder / "log.csv")
     rows = [(f"u{u}", f"i{i}") for u in range(40) for i in rng.choice(25, 5, replace=False)]
     bucket = pl.DataFrame(
-        {"user_id": [u for u, _ in rows], "item_id": [i for _, i in rows], "rating": rng.integers(1, 6, len(rows))}
+        {
+            "user_id": [u for u, _ in rows],
+            "item_id": [i for _, i in rows],
+            "rating": rng.integers(1, 6, len(rows)),
+        }
     )
     bucket.write_parquet(folder / "randomised.parquet")
     (folder / "data.toml").write_text(
@@ -56,9 +60,9 @@ def test_methods_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_fit_predict_recommend(capsys: pytest.CaptureFixture[str], world: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     code, _, err = run(
-        capsys, "fit", "res-ips:policy=joint", world / "data.toml", "--out", model, "--set", "epochs=3", "--set", "dim=4",
-        "--json", tmp_path / "fit.json",
-    )  # fmt: skip
+        *(capsys, "fit", "res-ips:policy=joint", world / "data.toml", "--out", model),
+        *("--set", "epochs=3", "--set", "dim=4", "--json", tmp_path / "fit.json"),
+    )
     assert code == 0, err
     record = json.loads((tmp_path / "fit.json").read_text())
     assert record["params"]["policy"] == "joint"
@@ -116,10 +120,26 @@ def test_compare_json_and_report(capsys: pytest.CaptureFixture[str], world: Path
 
 def test_simulate_then_use(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "sim"
-    small = ["--set", "n_users=60", "--set", "n_items=30", "--set", "exposure_rate=0.2", "--set", "unbiased_share=0.1"]
+    small = [
+        "--set",
+        "n_users=60",
+        "--set",
+        "n_items=30",
+        "--set",
+        "exposure_rate=0.2",
+        "--set",
+        "unbiased_share=0.1",
+    ]
     assert run(capsys, "simulate", "sim-pairs", *small, "--out", out, "--seed", 3)[0] == 0
     names = {p.name for p in out.iterdir()}
-    assert {"log.parquet", "randomised.parquet", "users.parquet", "items.parquet", "data.toml", "truth"} <= names
+    assert {
+        "log.parquet",
+        "randomised.parquet",
+        "users.parquet",
+        "items.parquet",
+        "data.toml",
+        "truth",
+    } <= names
     code, text, _ = run(capsys, "data", "describe", out / "data.toml", "--json", "-")
     assert code == 0
     json.loads(text)
@@ -146,9 +166,15 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[" ".join(a[:2]) + f"#{k}" for k, (a, _) in enumerate(MISTAKES)])
+@pytest.mark.parametrize(
+    ("arguments", "says"), MISTAKES, ids=[" ".join(a[:2]) + f"#{k}" for k, (a, _) in enumerate(MISTAKES)]
+)
 def test_mistakes(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, *arguments)
@@ -158,7 +184,9 @@ def test_mistakes(
     assert list(tmp_path.iterdir()) == [], "a mistake wrote something"
 
 
-def test_foreign_folder_is_left_alone(capsys: pytest.CaptureFixture[str], world: Path, tmp_path: Path) -> None:
+def test_foreign_folder_is_left_alone(
+    capsys: pytest.CaptureFixture[str], world: Path, tmp_path: Path
+) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("ten years")
     code, _, err = run(capsys, "fit", "mf:epochs=1", world / "data.toml", "--out", tmp_path / "mine")
@@ -169,7 +197,12 @@ def test_foreign_folder_is_left_alone(capsys: pytest.CaptureFixture[str], world:
 
 def test_divergence_is_exit_1(capsys: pytest.CaptureFixture[str], world: Path, tmp_path: Path) -> None:
     code, _, err = run(
-        capsys, "fit", "mf:lr=1e30+error=squared+epochs=30+patience=0", world / "data.toml", "--out", tmp_path / "m"
+        capsys,
+        "fit",
+        "mf:lr=1e30+error=squared+epochs=30+patience=0",
+        world / "data.toml",
+        "--out",
+        tmp_path / "m",
     )
     assert code == 1
     assert "diverged" in err
@@ -179,7 +212,9 @@ def test_divergence_is_exit_1(capsys: pytest.CaptureFixture[str], world: Path, t
 
 def test_entry_point_and_quiet(tmp_path: Path) -> None:
     program = Path(sys.executable).parent / "deconrec"
-    out = subprocess.run([program, "info", "--json", "-", "--quiet"], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [program, "info", "--json", "-", "--quiet"], capture_output=True, text=True, check=True
+    )
     facts = json.loads(out.stdout)
     assert facts["deconrec"]
     assert out.stderr == ""
@@ -188,7 +223,17 @@ def test_entry_point_and_quiet(tmp_path: Path) -> None:
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("methods", "fit", "predict", "recommend", "compare", "report", "simulate", "demo", "info"):
+    for command in (
+        "methods",
+        "fit",
+        "predict",
+        "recommend",
+        "compare",
+        "report",
+        "simulate",
+        "demo",
+        "info",
+    ):
         code, out, _ = run(capsys, command, "--help")
         assert code == 0
         assert len(out) > 100

@@ -166,7 +166,10 @@ def test_missing_unbiased_data_is_refused_before_fitting(log: Dataset) -> None:
 
 
 def test_no_nan_in_json() -> None:
-    assert finite({"a": [float("nan"), np.float32(1.5), math.inf], "b": (1, "x")}) == {"a": [None, 1.5, None], "b": [1, "x"]}
+    assert finite({"a": [float("nan"), np.float32(1.5), math.inf], "b": (1, "x")}) == {
+        "a": [None, 1.5, None],
+        "b": [1, "x"],
+    }
 
 
 def test_result_reads_back(on_worlds: Result, tmp_path) -> None:
@@ -198,7 +201,11 @@ def test_string_ids_survive(tmp_path) -> None:
     rng = np.random.default_rng(0)
     cells = rng.choice(1_000, 400, replace=False)
     frame = pl.DataFrame(
-        {"user_id": [f"u{c // 25}" for c in cells], "item_id": [f"i{c % 25}" for c in cells], "rating": rng.integers(0, 2, 400)}
+        {
+            "user_id": [f"u{c // 25}" for c in cells],
+            "item_id": [f"i{c % 25}" for c in cells],
+            "rating": rng.integers(0, 2, 400),
+        }
     )
     result = dc.compare(Dataset.from_frames(frame, binarize=1), ["mf:epochs=2"], seeds=1)
     assert result.runs[0].metrics["auc/biased"] is not None

@@ -9,7 +9,13 @@ import deconrec as dc
 from deconrec.data.dataset import Dataset
 from deconrec.data.split import PairsSplit, UsersSplit
 from deconrec.errors import DataError, ParameterError, SealedTest, UnknownName
-from deconrec.experiments.metrics import Metric, check_metrics, default_metrics, evaluate_pairs, evaluate_users
+from deconrec.experiments.metrics import (
+    Metric,
+    check_metrics,
+    default_metrics,
+    evaluate_pairs,
+    evaluate_users,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +27,9 @@ def test_names_round_trip(name: str) -> None:
     assert str(Metric.parse(name)) == name
 
 
-@pytest.mark.parametrize("name", ["accuracy", "ndcg", "ndcg@5", "ndcg@0/shown", "auc@5", "ndcg@5/some", "logloss/truth"])
+@pytest.mark.parametrize(
+    "name", ["accuracy", "ndcg", "ndcg@5", "ndcg@0/shown", "auc@5", "ndcg@5/some", "logloss/truth"]
+)
 def test_bad_names(name: str) -> None:
     with pytest.raises((UnknownName, ParameterError)):
         Metric.parse(name)
@@ -66,13 +74,20 @@ def test_pairs_metrics_against_a_slow_twin(world) -> None:
         return float(model.predict(([data.users.values[u]], [data.items.values[i]]), unknown="fallback")[0])
 
     scores = np.array([[predicted(u, i) for i in range(data.n_items)] for u in range(data.n_users)])
-    known = {(u, i) for part in (parts.train.biased, parts.holdout.data.biased, parts.train.unbiased,
-                                 parts.validation.data.biased) for u, i in zip(part.user, part.item, strict=True)}  # fmt: skip
+    given = (
+        parts.train.biased,
+        parts.holdout.data.biased,
+        parts.train.unbiased,
+        parts.validation.data.biased,
+    )
+    known = {(u, i) for part in given for u, i in zip(part.user, part.item, strict=True)}
     rows = list(zip(test.log.user, test.log.item, test.log.rating, strict=True))
     wins = [(scores[u, i] > scores[v, j]) + 0.5 * (scores[u, i] == scores[v, j])
             for u, i, r in rows if r for v, j, s in rows if not s]  # fmt: skip
     assert got.metrics["auc"] == pytest.approx(np.mean(wins), abs=1e-9)
-    assert got.metrics["mse"] == pytest.approx(np.mean([(scores[u, i] - r) ** 2 for u, i, r in rows]), abs=1e-7)
+    assert got.metrics["mse"] == pytest.approx(
+        np.mean([(scores[u, i] - r) ** 2 for u, i, r in rows]), abs=1e-7
+    )
 
     def ranked(candidates, positives, k):
         order = sorted(candidates, key=lambda c: -c[0])
@@ -99,7 +114,9 @@ def test_pairs_metrics_against_a_slow_twin(world) -> None:
 
 
 def test_users_metrics_against_a_slow_twin() -> None:
-    data, truth = dc.simulate.deep_deconf(n_users=120, n_items=50, exposure_rate=0.2, weight_scale=0.3, seed=0)
+    data, truth = dc.simulate.deep_deconf(
+        n_users=120, n_items=50, exposure_rate=0.2, weight_scale=0.3, seed=0
+    )
     parts = UsersSplit(seed=0).apply(data, truth)
     model = dc.ConcatVAE(hidden=(8,), epochs=3).fit(parts.train, validation=parts.holdout)
     test = UsersSplit(seed=0).apply(data, truth).test.open()
@@ -116,7 +133,9 @@ def test_users_metrics_against_a_slow_twin() -> None:
 
 
 def test_logloss_of_ratings_is_refused() -> None:
-    data, truth = dc.simulate.deep_deconf(n_users=60, n_items=30, exposure_rate=0.2, unbiased_share=0.1, seed=0)
+    data, truth = dc.simulate.deep_deconf(
+        n_users=60, n_items=30, exposure_rate=0.2, unbiased_share=0.1, seed=0
+    )
     assert isinstance(data, Dataset)
     with pytest.raises(DataError, match="binary"):
         check_metrics(["logloss"], data, "pairs", truth)

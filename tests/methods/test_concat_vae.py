@@ -83,14 +83,12 @@ def test_the_variational_bound_equals_the_twin(hidden):
     assert value({"kl": terms["kl"]}) == pytest.approx(weight * divergence / data.n_users, rel=1e-6)
 
 
-def test_a_pass_over_blocks_averages_to_the_whole():
+def test_a_pass_over_unequal_blocks_averages_to_the_whole():
     model, nets, batch, data = world(variational=False)
-    parts = batches(data, Blocks(11), EPOCH, tables=model.tables(data))
-    assert len({len(b.rows) for b in parts}) == 1  # cut nearly equal
-    unequal = batches(data, Blocks(27), EPOCH, tables=model.tables(data))
-    for cut in (parts, unequal):
-        got = np.mean([b.weight * value(model.elbo(nets, b)) for b in cut])
-        assert got == pytest.approx(value(model.elbo(nets, batch)), rel=1e-6)
+    parts = batches(data, Blocks(15), EPOCH, tables=model.tables(data))
+    assert len({len(b.rows) for b in parts}) > 1
+    got = np.mean([b.weight * value(model.elbo(nets, b)) for b in parts])
+    assert got == pytest.approx(value(model.elbo(nets, batch)), rel=1e-6)
 
 
 def test_without_features_the_network_reads_exposures_alone():

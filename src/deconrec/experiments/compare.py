@@ -152,7 +152,9 @@ def compare(
     first, truth = opened.draw(numbers[0])
     chosen = protocol or first.task.protocol
     if split == "time" and chosen == "users":
-        raise ParameterError("'split' of compare must be 'record' in the users protocol (it splits users); got 'time'.")
+        raise ParameterError(
+            "'split' of compare must be 'record' in the users protocol (it splits users); got 'time'."
+        )
     plan = replace(plan, protocol=chosen)
     asked = default_metrics(first, chosen, truth) if metrics is None else list(metrics)
     plan = replace(plan, metrics=tuple(check_metrics(asked, first, chosen, truth)))
