@@ -73,6 +73,7 @@ def test_new_users_cannot_stop_a_method_of_pairs(data):
     model = MF(dim=2, epochs=2).fit(parts.train, validation=parts.holdout)
     assert "score" in model.history_.epochs[0]
     assert model.users_.same(parts.train.users)
+    assert model.fingerprint_ != parts.train.fingerprint  # rows of its own users were held out
     rows = ConcatVAE(hidden=(4,), epochs=2).fit(parts.train, validation=parts.holdout)
     assert 0 <= rows.history_.epochs[0]["score"] <= 1
 
@@ -83,7 +84,7 @@ def test_a_method_never_gets_the_test_log(data, monkeypatch):
         MF, "_fit", lambda self, data, validation, progress: got.append((data, validation.data))
     )
     MF().fit(data.with_logs(data.biased, data.unbiased, data.biased))
-    MF(population="combined").fit(data.with_logs(data.biased, data.unbiased, data.biased))
+    MF(population="combined").fit(data.with_logs(data.biased, data.unbiased, data.biased), validation=data)
     assert all(d.test is None for pair in got for d in pair)
     assert [train.unbiased is None for train, _ in got] == [True, False]
 
@@ -163,6 +164,16 @@ def test_a_history_is_read_on_the_model_s_scale():
         model.score(history=history), model.score(history=dataclasses.replace(dataset))
     )
     assert model.score(history=history).mean() > model.score(history=low).mean()
+
+
+def test_a_known_user_with_a_history_has_seen_both(model, data):
+    user = data.users.values[0]
+    log = data.biased.take(data.biased.user == 0)
+    fresh = np.setdiff1d(np.arange(data.n_items), log.item)[:2]
+    history = pl.DataFrame({"user_id": [user] * 2, "item_id": data.items.decode(fresh), "rating": [1.0, 0.0]})
+    given = data.items.encode(model.recommend([user], k=data.n_items, history=history)["item_id"])
+    assert not set(given) & (set(log.item) | set(fresh))
+    assert len(given) == data.n_items - len(log) - 2
 
 
 def test_items_of_a_history_that_the_model_does_not_know_are_not_read(model, data):

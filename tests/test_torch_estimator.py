@@ -196,3 +196,13 @@ def test_without_validation_rows_the_last_state_is_kept():
     model = MF(dim=2, epochs=4).fit(data, validation=nothing)
     assert model.history_.best_epoch == 3
     assert not model.history_.curve("score")
+
+
+def test_fold_in_has_the_penalty_of_training():
+    """The objective is a mean over n rows plus (l2 / 2) ||theta||^2: for the sum over a user's rows that is l2 n."""
+    data, _ = confounded()
+    model = MF(dim=2, epochs=3, l2=0.02).fit(data)
+    items, r = np.arange(6), np.arange(6) % 2.0
+    history = pl.DataFrame({"user_id": ["new"] * 6, "item_id": data.items.decode(items), "rating": r})
+    wanted = model.nets_.prediction.fold_in(np.zeros(6, int), items, r, 1, penalty=0.02 * len(data.biased))
+    np.testing.assert_allclose(model.score(history=history), wanted, atol=1e-6)

@@ -422,12 +422,13 @@ class Estimator(Parameterised, ABC):
             c, f = code[start : start + size], place[start : start + size]
             scores = np.tile(fallback, (len(c), 1))
             seen = csr_matrix((len(c), len(self.items_)), dtype=np.float32)
-            model = (c >= 0) & (f < 0)
+            known = c >= 0
+            model = known & (f < 0)
             trained = model & self.covered_users_[np.maximum(c, 0)]
             if trained.any():
                 scores[trained] = self._filled(self._block(c[trained]))
-            if model.any():
-                seen = seen + _spread(self.seen_[c[model]], np.flatnonzero(model), len(c))
+            if known.any():
+                seen = seen + _spread(self.seen_[c[known]], np.flatnonzero(known), len(c))
             if folded is not None and (f >= 0).any():
                 from deconrec.data.split import take_users
 

@@ -97,8 +97,8 @@ def test_nets_train_in_training_mode_and_answer_in_evaluation_mode():
         modes.append(n.training)
         return {"x": n.prediction.value**2}
 
-    run(trainer(1), nets, [Phase(Step(loss, ("prediction",)))], lambda: modes.append(nets.training) or 0.0)
-    assert modes == [True, False]
+    run(trainer(2), nets, [Phase(Step(loss, ("prediction",)))], lambda: modes.append(nets.training) or 0.0)
+    assert modes == [True, False, True, False]
     assert not nets.training
 
 

@@ -34,5 +34,14 @@ def demo(
     output.say("")
     show_recommendations(made.recommendations)
     output.say(f"\nmodel:   {made.model}   (chosen: {made.chosen})")
-    output.say(f"more:    deconrec recommend {made.model} --k 10 --out recs.parquet")
+    output.say(f"more:    {program()} recommend {made.model} --k 10 --out recs.parquet")
     typer.echo(f"report:  {report}")
+
+
+def program() -> str:
+    """How this program is called here: its name where it is on PATH, its path otherwise."""
+    import os
+    import shutil
+    import sys
+
+    return "deconrec" if shutil.which("deconrec") else os.path.relpath(sys.argv[0])
