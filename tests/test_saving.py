@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import deconrec as dc
 from deconrec.checks.fixtures import confounded, rows_world
-from deconrec.errors import FileError, NotFitted
+from deconrec.errors import FileError, NotFitted, ParameterError
 from deconrec.methods.concat_vae import ConcatVAE
 from deconrec.methods.mf import MF
 from deconrec.saving import FORMAT, load_model
@@ -180,3 +181,19 @@ def test_a_copied_folder_is_the_model(model, folder, tmp_path):
     moved = shutil.copytree(folder, tmp_path / "elsewhere")
     shutil.rmtree(folder)
     assert np.array_equal(load_model(moved).score(), model.score())
+
+
+def test_a_model_trained_elsewhere_loads_on_the_cpu(tmp_path):
+    data, _ = dc.simulate.pairs(n_users=40, n_items=20, exposure_rate=0.3, unbiased_share=0.1, seed=0)
+    model = dc.MF(dim=2, epochs=1).fit(data)
+    folder = model.save(tmp_path / "m")
+    about = json.loads((folder / "model.json").read_text())
+    about["params"]["device"] = "cuda:7"
+    (folder / "model.json").write_text(json.dumps(about))
+    loaded = dc.load_model(folder)
+    assert loaded.device == "cpu"
+    assert (loaded.score() == model.score()).all()
+    with pytest.raises(ParameterError, match="torch device of this machine"):
+        dc.MF(device="cuda:77").fit(data)
+    with pytest.raises(ParameterError, match="torch device of this machine"):
+        dc.MF(device="toaster").fit(data)

@@ -19,6 +19,8 @@ from deconrec.methods.deep_deconf import DeepDeconf
 from deconrec.methods.dr_jl import DRJL
 from deconrec.methods.ips import IPS
 from deconrec.methods.mf import MF
+from deconrec.nn.mf import fold_in
+from deconrec.pairs import NO_TABLES
 from deconrec.propensity import LogisticMF
 from deconrec.torch_estimator import pairs_score, platt
 from deconrec.training.samplers import Blocks, UniformPairs
@@ -204,5 +206,7 @@ def test_fold_in_has_the_penalty_of_training():
     model = MF(dim=2, epochs=3, l2=0.02).fit(data)
     items, r = np.arange(6), np.arange(6) % 2.0
     history = pl.DataFrame({"user_id": ["new"] * 6, "item_id": data.items.decode(items), "rating": r})
-    wanted = model.nets_.prediction.fold_in(np.zeros(6, int), items, r, 1, penalty=0.02 * len(data.biased))
+    net = model.nets_.prediction
+    sides = net.item_side(NO_TABLES), net.new_users(1, None)
+    wanted = fold_in(*sides, np.zeros(6, int), items, r, penalty=0.02 * len(data.biased))
     np.testing.assert_allclose(model.score(history=history), wanted, atol=1e-6)

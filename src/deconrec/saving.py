@@ -82,12 +82,30 @@ def save_model(model: Estimator, folder: Path) -> Path:
     return folder
 
 
-def load_model(path: str | Path, *, cls: type[Estimator] | None = None) -> Estimator:
+def _placed(params: dict[str, Any], device: str | None) -> dict[str, str]:
+    """The device parameter of a model that is loaded here: as asked for, as trained, or else the CPU."""
+    if "device" not in params:
+        return {}
+    if device is not None:
+        return {"device": device}
+    import torch
+
+    try:
+        torch.empty(0, device=params["device"])
+    except (RuntimeError, AssertionError, NotImplementedError):  # trained on a device that is not here
+        return {"device": "cpu"}
+    return {}
+
+
+def load_model(
+    path: str | Path, *, cls: type[Estimator] | None = None, device: str | None = None
+) -> Estimator:
     """A model from its folder, ready to answer.
 
     Parameters
     ----------
     path: the folder.
+    device: where the model answers; None = where it was trained, or the CPU if that is not here.
     cls: the class of a method from outside this library; a saved model names only methods that we ship.
 
     Raises
@@ -122,7 +140,7 @@ def load_model(path: str | Path, *, cls: type[Estimator] | None = None) -> Estim
             raise FileError(
                 f"'{folder}' holds a '{about['class']}', not a '{cls.__name__}'; use deconrec.load_model."
             )
-        model = cls.rebuild(about["params"])
+        model = cls.rebuild(about["params"] | _placed(about["params"], device))
         arrays = load_file(folder / "arrays.safetensors")
         model.users_, model.items_ = (
             Vocabulary(pl.read_parquet(folder / f"{kind}s.parquet")[kind], kind) for kind in ("user", "item")

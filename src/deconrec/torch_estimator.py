@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deconrec.base import Estimator, ExposureModel, Propensity, Spec
-from deconrec.data.dataset import Dataset, Features, Log
+from deconrec.data.dataset import Dataset, Log
 from deconrec.data.split import ValidationPart
 from deconrec.errors import DataError, MissingUnbiasedLog, ParameterError
 from deconrec.evaluation.ranking import place_block
 from deconrec.evaluation.rating import auc, logloss, mse
 from deconrec.losses.elementwise import ErrorKind, error
+from deconrec.nn.backbone import density_logit, pair_net
+from deconrec.nn.mf import fold_in
 from deconrec.pairs import NO_TABLES, Pairs, Rows, Tables
 from deconrec.parameters import Parameterised, Search, parameter
 from deconrec.random import seed_sequence
+from deconrec.training.features import spread, standardised
 from deconrec.training.program import Adam, History, Nets, Program
 from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, user_rows
 from deconrec.training.trainer import Trainer
@@ -52,6 +55,13 @@ class TorchEstimator(Estimator):
         history_: History
         x_mean_: np.ndarray
         x_std_: np.ndarray
+        y_mean_: np.ndarray
+        y_std_: np.ndarray
+
+    def check_params(self) -> None:
+        """Ranges, and that the device is there."""
+        super().check_params()
+        check_device(self.device, type(self).__name__)
 
     @abstractmethod
     def nets(self, spec: Spec) -> Nets:
@@ -76,7 +86,8 @@ class TorchEstimator(Estimator):
             devices=[]
         ):  # dropout and initial values leave the caller's generator alone
             torch.manual_seed(int(generator))
-            self._standardise(data)
+            self.x_mean_, self.x_std_ = spread(data.user_features if self.tags.uses_features else None)
+            self.y_mean_, self.y_std_ = spread(data.item_features if self.tags.uses_features else None)
             for name, model in self._nuisances().items():
                 setattr(
                     self, f"{name}_", _fit_nuisance(model, data, validation, self.seed, type(self).__name__)
@@ -112,38 +123,27 @@ class TorchEstimator(Estimator):
             if "options" in f.metadata and getattr(self, f.name) is not None
         }
 
-    def _standardise(self, data: Dataset) -> None:
-        """Mean and scale of user features, from the users who are trained on."""
-        if self.tags.uses_features and data.user_features is not None:
-            x = data.user_features.values[~data.user_features.missing]
-            x = x if len(x) else data.user_features.values
-            self.x_mean_ = x.mean(0)
-            spread = x.std(0)
-            self.x_std_ = np.where(spread > 1e-6, spread, 1.0).astype(np.float32)
-        else:
-            self.x_mean_, self.x_std_ = np.zeros(0, np.float32), np.ones(0, np.float32)
-
     def tables(self, data: Dataset) -> Tables:
-        """Feature tables as the networks see them: users standardised on training users."""
+        """Feature tables as the networks see them, standardised on the users and items of the training data."""
         if not self.tags.uses_features:
             return NO_TABLES
-        return Tables(self._x(data.user_features), _tensor(data.item_features))
-
-    def _x(self, features: Features | None) -> Tensor | None:
-        if features is None or not len(self.x_mean_):
-            return None
-        return torch.from_numpy((features.values - self.x_mean_) / self.x_std_)
+        return Tables(
+            standardised(data.user_features, self.x_mean_, self.x_std_),
+            standardised(data.item_features, self.y_mean_, self.y_std_),
+        )
 
     # ------------------------------------------------------------------ saving
     def _state(self) -> dict[str, np.ndarray]:
         out = {f"nets.{k}": v.detach().cpu().numpy() for k, v in self.nets_.state_dict().items()}
-        out |= {"x_mean": self.x_mean_, "x_std": self.x_std_}
+        out |= {"x_mean": self.x_mean_, "x_std": self.x_std_, "y_mean": self.y_mean_, "y_std": self.y_std_}
         for name in self._nuisances():
             out |= {f"{name}.{k}": v for k, v in getattr(self, f"{name}_")._state().items()}
         return out
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self.x_mean_, self.x_std_ = np.array(state["x_mean"]), np.array(state["x_std"])
+        self.x_mean_, self.x_std_, self.y_mean_, self.y_std_ = (
+            np.array(state[name]) for name in ("x_mean", "x_std", "y_mean", "y_std")
+        )
         with torch.random.fork_rng(devices=[]):  # initial values are drawn, and replaced at once
             for name, model in self._nuisances().items():
                 fitted = model.clone()
@@ -163,12 +163,20 @@ class PairEstimator(TorchEstimator):
     are fitted to its history, unweighted, with the item side fixed and the training's L2 (see `nn.mf`).
     """
 
+    backbone: str = parameter(
+        "mf",
+        "network: mf = factors of ids; fm = factorisation machine of ids and features",
+        choices=("mf", "fm"),
+    )
     dim: int = parameter(32, "number of factors", low=1, search=Search(4, 128, log=True, whole=True))
     error: str = parameter(
         "auto",
         "pointwise error d(r, r_hat): auto = cross-entropy for a binary outcome, squared otherwise",
         choices=("auto", "cross-entropy", "squared"),
     )
+
+    if TYPE_CHECKING:  # learned; an annotation here would be a parameter
+        tables_: Tables
 
     @property
     def error_kind(self) -> ErrorKind:
@@ -187,6 +195,20 @@ class PairEstimator(TorchEstimator):
                 f"{self.scale_.low:g} to {self.scale_.high:g}. Use error='squared', or set `binarize`."
             )
         return "squared" if self.error == "squared" else "cross-entropy"
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether a network of the method, or of its propensity, reads features."""
+        backbones = [self.backbone, *(getattr(m, "backbone", None) for m in self._nuisances().values())]
+        return "fm" in backbones
+
+    def net(self, spec: Spec, *, offset: float = 0.0, still: bool = False) -> nn.Module:
+        """A network of the backbone over pairs: a logit for each; parameters as of `nn.mf.MF`."""
+        return pair_net(self.backbone, spec, self.dim, offset=offset, still=still)
+
+    def exposure_net(self, spec: Spec) -> nn.Module:
+        """A network of exposure logits, whose global bias starts at the log's density."""
+        return self.net(spec, offset=density_logit(spec))
 
     def d(self, logit: Tensor, r: Tensor) -> Tensor:
         """Pointwise errors of r_hat = sigma(logit) against outcomes in [0, 1], elementwise."""
@@ -216,7 +238,7 @@ class PairEstimator(TorchEstimator):
             part = slice(start, start + 1_000_000)
             u, i = (torch.tensor(c[part], dtype=torch.int64, device=self.device) for c in (user, item))
             empty = torch.zeros(len(u), device=self.device)
-            logit = self.nets_.prediction(Pairs(u, i, empty, empty, tables=self._tables()))
+            logit = self.nets_.prediction(Pairs(u, i, empty, empty, tables=self.tables_))
             out[part] = torch.sigmoid(logit).cpu().numpy()
         return out
 
@@ -231,25 +253,42 @@ class PairEstimator(TorchEstimator):
             torch.arange(n_items, device=self.device),
         )
         empty = torch.empty(0, device=self.device)
-        logit = self.nets_.prediction(LazyPairs(o=empty, r=empty, tables=self._tables(), grid=grid))
+        logit = self.nets_.prediction(LazyPairs(o=empty, r=empty, tables=self.tables_, grid=grid))
         return torch.sigmoid(logit).reshape(len(users), n_items).cpu().numpy()
 
-    def _tables(self) -> Tables:
-        return NO_TABLES
+    def _source(self, data: Dataset) -> Source:
+        source = super()._source(data)
+        self.tables_ = source.tables  # kept: a network that reads features reads them when it answers, too
+        return source
 
     @torch.no_grad()
     def _fold_in(self, history: Dataset) -> np.ndarray:
         net = self.nets_.prediction
-        return net.fold_in(
+        return fold_in(
+            net.item_side(self.tables_),
+            net.new_users(history.n_users, self.tables(history).user),
             history.biased.user,
             history.biased.item,
             history.outcome(history.biased),
-            history.n_users,
             penalty=self.l2 * max(float(self.seen_.nnz), 1.0),
         )
 
+    @torch.no_grad()
     def _item_vectors(self) -> np.ndarray | None:
-        return self.nets_.prediction.item.detach().cpu().numpy()
+        return self.nets_.prediction.item_side(self.tables_)[0].cpu().numpy()
+
+    def _state(self) -> dict[str, np.ndarray]:
+        tables = {"user": self.tables_.user, "item": self.tables_.item}
+        kept = {f"tables.{side}": t.cpu().numpy() for side, t in tables.items() if t is not None}
+        return super()._state() | kept
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        super()._restore(state)
+        user, item = (
+            torch.from_numpy(np.array(state[f"tables.{side}"])) if f"tables.{side}" in state else None
+            for side in ("user", "item")
+        )
+        self.tables_ = Tables(user, item).to(self.device)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -397,6 +436,22 @@ class RowEstimator(TorchEstimator):
         )
 
 
+def check_device(name: str, who: str) -> None:
+    """Refuse a torch device that is none, or that this machine does not have.
+
+    Raises
+    ------
+    ParameterError.
+    """
+    try:
+        torch.empty(0, device=torch.device(name))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's own ways of saying no
+        raise ParameterError(
+            f"'device' of {who} must be a torch device of this machine (cpu, cuda:0, mps); got '{name}' "
+            f"({str(error).splitlines()[0]})."
+        ) from error
+
+
 def pairs_score(model: Estimator, data: Dataset, log: Log) -> float:
     """Validation score of predictions for the rows of a log: AUC where both outcomes occur, minus the error."""
     r = data.outcome(log)
@@ -453,10 +508,6 @@ def _fit_nuisance(
     raise DataError(
         f"{who} has a nuisance {type(fitted).__name__} that is no propensity and no exposure model."
     )
-
-
-def _tensor(features: Features | None) -> Tensor | None:
-    return None if features is None else torch.from_numpy(np.array(features.values))
 
 
 def _below(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

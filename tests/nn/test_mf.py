@@ -7,14 +7,19 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from deconrec.nn.mf import MF
-from deconrec.pairs import Pairs
+from deconrec.nn.mf import MF, fold_in
+from deconrec.pairs import NO_TABLES, Pairs
 from manual import risks
 
 
 def pairs(users, items):
     u, i = torch.tensor(users), torch.tensor(items)
     return Pairs(u, i, torch.ones(len(u)), torch.ones(len(u)))
+
+
+def fold(model, user, item, r, n_users, penalty, rounds=10):
+    sides = model.item_side(NO_TABLES), model.new_users(n_users, None)
+    return fold_in(*sides, user, item, r, penalty, rounds)
 
 
 def net(dim=3, n_items=6, std=0.8, seed=0):
@@ -65,7 +70,7 @@ def folded(model, penalty, rounds=10):
     user = np.array([u for u, rows in HISTORY.items() for _ in rows])
     item = np.array([i for rows in HISTORY.values() for i, _ in rows])
     r = np.array([y for rows in HISTORY.values() for _, y in rows])
-    return model.fold_in(user, item, r, 3, penalty, rounds)
+    return fold(model, user, item, r, 3, penalty, rounds)
 
 
 def recovered(model, probabilities):
@@ -122,7 +127,7 @@ def test_a_strong_penalty_leaves_new_users_at_the_item_side():
 
 def test_fold_in_survives_separable_histories_and_no_penalty():
     model = net()
-    out = model.fold_in(np.zeros(6, int), np.arange(6), np.ones(6), 1, 0.0, rounds=50)
+    out = fold(model, np.zeros(6, int), np.arange(6), np.ones(6), 1, 0.0, rounds=50)
     assert np.isfinite(out).all()
     assert (out > 0.9).all()
 

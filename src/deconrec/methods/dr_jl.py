@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from deconrec.base import Propensity, Spec, Tags
-from deconrec.nn.mf import MF as MFNet
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import nuisance, parameter
 from deconrec.propensity import PROPENSITIES, LogisticMF
@@ -49,11 +48,13 @@ class DRJL(PairEstimator):
     def tags(self) -> Tags:
         """Needs a randomised log where its propensity does."""
         needs = self.propensity.needs_unbiased
-        return Tags(needs_unbiased=needs, uses_unbiased=needs, shape="pairs")
+        return Tags(
+            needs_unbiased=needs, uses_unbiased=needs, shape="pairs", uses_features=self.reads_features
+        )
 
     def nets(self, spec: Spec) -> Nets:
         """Prediction and imputation."""
-        return Nets(prediction=MFNet(*spec.shape, self.dim), imputation=MFNet(*spec.shape, self.dim))
+        return Nets(prediction=self.net(spec), imputation=self.net(spec))
 
     def program(self) -> Program:
         """Imputation and prediction in turn, on each block."""

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deconrec.base import Propensity, Spec, Tags
-from deconrec.nn.mf import MF as MFNet
 from deconrec.pairs import Batch
 from deconrec.parameters import nuisance
 from deconrec.propensity import PROPENSITIES, LogisticMF
@@ -43,7 +42,9 @@ class IPS(PairEstimator):
     def tags(self) -> Tags:
         """Needs a randomised log where its propensity does."""
         needs = self.propensity.needs_unbiased
-        return Tags(needs_unbiased=needs, uses_unbiased=needs, shape="pairs")
+        return Tags(
+            needs_unbiased=needs, uses_unbiased=needs, shape="pairs", uses_features=self.reads_features
+        )
 
     @property
     def reads_space(self) -> bool:
@@ -52,7 +53,7 @@ class IPS(PairEstimator):
 
     def nets(self, spec: Spec) -> Nets:
         """The prediction network."""
-        return Nets(prediction=MFNet(*spec.shape, self.dim))
+        return Nets(prediction=self.net(spec))
 
     def program(self) -> Program:
         """One step."""

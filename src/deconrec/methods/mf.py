@@ -19,8 +19,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from deconrec.base import Spec, Tags
-from deconrec.nn.mf import MF as MFNet
+from deconrec.data.dataset import Dataset
 from deconrec.pairs import Batch
 from deconrec.parameters import Search, parameter
 from deconrec.torch_estimator import PairEstimator
@@ -45,16 +47,24 @@ class MF(PairEstimator):
     def tags(self) -> Tags:
         """Needs a randomised log unless the population is the biased one."""
         uses = self.population != "biased"
-        return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs")
+        return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs", uses_features=self.reads_features)
 
     @property
     def reads_space(self) -> bool:
         """No risk reads D."""
         return False
 
+    def _covered(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        if self.population != "uniform":
+            return super()._covered(data)
+        assert data.unbiased is not None
+        users, items = np.zeros(data.n_users, bool), np.zeros(data.n_items, bool)
+        users[data.unbiased.user], items[data.unbiased.item] = True, True
+        return users, items
+
     def nets(self, spec: Spec) -> Nets:
         """The prediction network."""
-        return Nets(prediction=MFNet(*spec.shape, self.dim))
+        return Nets(prediction=self.net(spec))
 
     def program(self) -> Program:
         """One step."""

@@ -35,8 +35,7 @@ from torch import Tensor
 from deconrec.base import Spec, Tags
 from deconrec.errors import ParameterError
 from deconrec.losses.elementwise import cross_entropy, product_error
-from deconrec.methods.res_ips import exposure_net, warm
-from deconrec.nn.mf import MF as MFNet
+from deconrec.methods.res_ips import warm
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.floor import inverse
@@ -95,7 +94,7 @@ class ResDR(PairEstimator):
     def tags(self) -> Tags:
         """Needs a randomised log unless both of its uses are switched off."""
         uses = self.unbiased_weight > 0 or self.consistency > 0
-        return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs")
+        return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs", uses_features=self.reads_features)
 
     @property
     def residuals(self) -> tuple[str, ...]:
@@ -115,16 +114,20 @@ class ResDR(PairEstimator):
                 f"follow a cross-entropy beyond 1); got {self.error!r}."
             )
 
+        if self.scheme != "mtl" and self.policy == "joint":
+            raise ParameterError(
+                f"'policy' of ResDR must be 'paper' when scheme='{self.scheme}' (networks take turns); got 'joint'."
+            )
+
     def nets(self, spec: Spec) -> Nets:
         """Prediction, imputation, propensity, then the residuals, so that leaving one out moves no draw."""
-        shape = spec.shape
         nets = {
-            "prediction": MFNet(*shape, self.dim),
-            "imputation": MFNet(*shape, self.dim),
-            "propensity": exposure_net(spec, self.dim),
+            "prediction": self.net(spec),
+            "imputation": self.net(spec),
+            "propensity": self.exposure_net(spec),
         }
         for name in self.residuals:
-            nets[name] = MFNet(*shape, self.dim, still=True)
+            nets[name] = self.net(spec, still=True)
         return Nets(**nets)
 
     def program(self) -> Program:

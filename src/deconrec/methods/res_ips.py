@@ -27,12 +27,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from deconrec.base import Spec, Tags
 from deconrec.losses.elementwise import cross_entropy, product_error
-from deconrec.nn.mf import MF as MFNet
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.floor import inverse
@@ -76,14 +74,13 @@ class ResIPS(PairEstimator):
     def tags(self) -> Tags:
         """Needs a randomised log unless both of its uses are switched off."""
         uses = self.unbiased_weight > 0 or self.consistency > 0
-        return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs")
+        return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs", uses_features=self.reads_features)
 
     def nets(self, spec: Spec) -> Nets:
         """Prediction, propensity and its residual; the residual last, so that leaving it out moves no draw."""
-        shape = spec.shape
-        nets = {"prediction": MFNet(*shape, self.dim), "propensity": exposure_net(spec, self.dim)}
+        nets = {"prediction": self.net(spec), "propensity": self.exposure_net(spec)}
         if self.residual_propensity:
-            nets["propensity_residual"] = MFNet(*shape, self.dim, still=True)
+            nets["propensity_residual"] = self.net(spec, still=True)
         return Nets(**nets)
 
     def program(self) -> Program:
@@ -139,12 +136,6 @@ class ResIPS(PairEstimator):
         """L_B&U."""
         biased = self.ips(nets, b)["ips"]
         return {"consistency": (biased - self.unbiased(nets, b)["unbiased"]) ** 2}
-
-
-def exposure_net(spec: Spec, dim: int) -> MFNet:
-    """An MF of exposure logits whose global bias starts at the log's density."""
-    density = min(max(spec.density, 1e-6), 1 - 1e-6)
-    return MFNet(*spec.shape, dim, offset=float(torch.logit(torch.tensor(density))))
 
 
 def warm(epochs: int, *steps: Step) -> Program:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deconrec.pairs import Pairs
+from deconrec.pairs import Pairs, Tables
 
 
 class MF(nn.Module):
@@ -55,49 +55,63 @@ class MF(nn.Module):
         dot = (_rows(self.user, u) * _rows(self.item, i)).sum(1)
         return dot + _rows(self.user_bias, u) + _rows(self.item_bias, i) + self.offset
 
-    def fold_in(
-        self,
-        user: np.ndarray,
-        item: np.ndarray,
-        r: np.ndarray,
-        n_users: int,
-        penalty: float,
-        rounds: int = 10,
-    ) -> np.ndarray:
-        """Expected outcomes of new users, item side fixed: each user's factors and bias by ridge logistic regression.
+    def item_side(self, tables: Tables) -> tuple[Tensor, Tensor]:
+        """(q (n_items, dim), b_i + b (n_items,)) of every item."""
+        return self.item, self.item_bias + self.offset
 
-        Minimises sum over the user's rows of the cross-entropy plus (penalty / 2) (||p||^2 + b^2), the part of the
-        training objective (mean over n rows, penalty = l2 * n) that the user's own parameters enter, by Newton's
-        method (`rounds` at most).
+    def new_users(self, n: int, x: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(factors (n, dim), bias (n,)) of users without a row: zero."""
+        return self.user.new_zeros(n, self.user.shape[1]), self.user.new_zeros(n)
 
-        Parameters
-        ----------
-        user, item: (n,) codes, users in [0, n_users).
-        r: (n,) outcomes in [0, 1].
 
-        Returns (n_users, n_items) in [0, 1]; a user without rows gets b = 0, p = 0.
-        """
-        q = self.item.detach().cpu().double().numpy()
-        base = (self.item_bias + self.offset).detach().cpu().double().numpy()
-        design = np.hstack([q, np.ones((len(q), 1))])
-        ridge = max(penalty, 1e-6) * np.eye(design.shape[1])
-        out = np.zeros((n_users, design.shape[1]))
-        order = np.argsort(user, kind="stable")
-        bounds = np.searchsorted(user[order], np.arange(n_users + 1))
-        for u in range(n_users):
-            rows = order[bounds[u] : bounds[u + 1]]
-            if not len(rows):
-                continue
-            x, y, shift, w = design[item[rows]], r[rows], base[item[rows]], out[u]
-            for _ in range(rounds):
-                p = 1.0 / (1.0 + np.exp(-(x @ w + shift)))
-                gradient = x.T @ (p - y) + ridge @ w
-                step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + ridge, gradient)
-                w = w - step / max(1.0, np.abs(step).max())
-                if np.abs(step).max() < 1e-8:
-                    break
-            out[u] = w
-        return 1.0 / (1.0 + np.exp(-(out @ design.T + base)))
+def fold_in(
+    item_side: tuple[Tensor, Tensor],
+    start: tuple[Tensor, Tensor],
+    user: np.ndarray,
+    item: np.ndarray,
+    r: np.ndarray,
+    penalty: float,
+    rounds: int = 10,
+) -> np.ndarray:
+    """Expected outcomes of new users, item side fixed: each user's factors and bias by ridge logistic regression.
+
+    l_ui = (a_u + w) . q_i + c_u + b + b_i, with a_u and c_u what the user's features give. Minimises over w and b the
+    sum over the user's rows of the cross-entropy plus (penalty / 2) (||w||^2 + b^2), the part of the training objective
+    (mean over n rows, penalty = l2 * n) that the user's own parameters enter, by Newton's method (`rounds` at most).
+
+    Parameters
+    ----------
+    item_side: q (n_items, dim) and b_i (n_items,).
+    start: a (n_users, dim) and c (n_users,).
+    user, item: (n,) codes, users in [0, n_users).
+    r: (n,) outcomes in [0, 1].
+
+    Returns (n_users, n_items) in [0, 1]; a user without rows gets w = 0, b = 0.
+    """
+    q, b_i, a, c = (t.detach().cpu().double().numpy() for t in (*item_side, *start))
+    n_users, dim = a.shape
+    out = np.zeros((n_users, dim + 1))
+    ridge = max(penalty, 1e-6) * np.eye(dim + 1)
+    order = np.argsort(user, kind="stable")
+    bounds = np.searchsorted(user[order], np.arange(n_users + 1))
+    for u in range(n_users):
+        rows = order[bounds[u] : bounds[u + 1]]
+        if not len(rows):
+            continue
+        # Interactions of the id with the user's own features (FM) shift the design by a_u.
+        x = np.hstack([q[item[rows]] + a[u], np.ones((len(rows), 1))])
+        shift, y, w = q[item[rows]] @ a[u] + c[u] + b_i[item[rows]], r[rows], out[u]
+        for _ in range(rounds):
+            p = 1.0 / (1.0 + np.exp(-(x @ w + shift)))
+            gradient = x.T @ (p - y) + ridge @ w
+            step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + ridge, gradient)
+            w = w - step / max(1.0, np.abs(step).max())
+            if np.abs(step).max() < 1e-8:
+                break
+        out[u] = w
+    own, bias = out[:, :-1], out[:, -1] + c
+    inside = (own * a).sum(1)
+    return 1.0 / (1.0 + np.exp(-((own + a) @ q.T + (bias + inside)[:, None] + b_i)))
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:

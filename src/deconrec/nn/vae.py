@@ -35,13 +35,17 @@ class SparseLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_out))
         self.dropout = dropout
 
-    def forward(self, rows: Rows, extra: Tensor | None = None) -> Tensor:
-        """(B, n_out)."""
-        counts = rows.offset.diff().clamp_min(1).to(self.items.dtype)
-        weight = counts.rsqrt()[rows.row]
+    def exposures(self, rows: Rows) -> Tensor:
+        """(nnz,) the non-zero inputs a_u / ||a_u||, some dropped while training."""
+        weight = rows.offset.diff().clamp_min(1).to(self.items.dtype).rsqrt()[rows.row]
         if self.training and self.dropout > 0:
             keep = torch.rand_like(weight) >= self.dropout
             weight = weight * keep / (1.0 - self.dropout)
+        return weight
+
+    def forward(self, rows: Rows, extra: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
+        """(B, n_out). `weight`: another layer's `exposures`, where both are to see the same input."""
+        weight = self.exposures(rows) if weight is None else weight
         summed = nn.functional.embedding_bag(
             rows.item,
             self.items,
@@ -88,7 +92,8 @@ class ExposureVAE(nn.Module):
 
     def encode(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of q(z | a), each (B, dim)."""
-        return self.mean(rows), self.log_std(rows).clamp(-20.0, 2.0)
+        a = self.mean.exposures(rows)
+        return self.mean(rows, weight=a), self.log_std(rows, weight=a).clamp(-20.0, 2.0)
 
     def forward(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """(logits (B, n_items), mean, log_std)."""
@@ -150,7 +155,8 @@ class OutcomeNet(nn.Module):
         """(logits (B, n_items), KL (B,) of the code or None). x is (B, F), z (B, K), each None where absent."""
         dense = [t for t in (x, None if self.late else z) if t is not None]
         extra = torch.cat(dense, 1) if dense else None
-        h, before = self.first(rows, extra), None
+        a, before = self.first.exposures(rows), None
+        h = self.first(rows, extra, a)
         if self.out is None:
             return h, None
         for layer in self.middle:
@@ -158,7 +164,7 @@ class OutcomeNet(nn.Module):
             h = layer(before)
         kl: Tensor | None = None
         if self.log_std is not None:
-            log_std = (self.log_std(rows, extra) if before is None else self.log_std(before)).clamp(
+            log_std = (self.log_std(rows, extra, a) if before is None else self.log_std(before)).clamp(
                 -20.0, 2.0
             )
             kl, h = kl_to_standard(h, log_std), sample(h, log_std, self.training)

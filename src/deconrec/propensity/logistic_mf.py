@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.special import logit
 from torch import Tensor
 
 from deconrec.base import Propensity, Spec
 from deconrec.data.dataset import Dataset
 from deconrec.losses.elementwise import cross_entropy
-from deconrec.nn.mf import MF
+from deconrec.nn.backbone import density_logit, pair_net
 from deconrec.pairs import NO_TABLES, Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.floor import Overlap, floored
 from deconrec.random import seed_sequence
+from deconrec.training.features import feature_tables
 from deconrec.training.program import Adam, History, Nets, Phase, Program, Step, Terms
 from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, log_pairs
 from deconrec.training.trainer import Trainer
@@ -34,6 +34,11 @@ LARGEST_GRID = 50_000_000  # pairs
 class LogisticMF(Propensity):
     """Logistic matrix factorisation of the exposures."""
 
+    backbone: str = parameter(
+        "mf",
+        "network: mf = factors of ids; fm = factorisation machine of ids and features",
+        choices=("mf", "fm"),
+    )
     dim: int = parameter(8, "number of factors", low=1, search=Search(2, 64, log=True, whole=True))
     lr: float = parameter(0.03, "learning rate of Adam", above=0)
     l2: float = parameter(1e-5, "weight of (1/2)||theta||^2", low=0, search=Search(1e-7, 1e-3, log=True))
@@ -58,9 +63,10 @@ class LogisticMF(Propensity):
             if data.n_users * data.n_items <= LARGEST_GRID:
                 sampler = Blocks.of_cells(data.shape, self.batch)
             trainer = Trainer(self.epochs, Adam(self.lr, self.l2), seed=self.seed)
-            source = Source.of(data, NO_TABLES)
+            tables = feature_tables(data) if self.backbone == "fm" else NO_TABLES
+            source = Source.of(data, tables)
             self.history_ = trainer.run(self.nets_, self.program(), sampler, source)
-        observed = log_pairs(data, data.biased, NO_TABLES)
+        observed = log_pairs(data, data.biased, tables)
         with torch.no_grad():
             p = torch.sigmoid(self.nets_.propensity(observed)).numpy()
         self.overlap_ = Overlap.of(p, self.floor)
@@ -69,8 +75,7 @@ class LogisticMF(Propensity):
 
     def nets(self, spec: Spec) -> Nets:
         """The network; its offset starts at the log's density."""
-        start = float(logit(np.clip(spec.density, 1e-6, 1 - 1e-6)))
-        return Nets(propensity=MF(*spec.shape, self.dim, offset=start))
+        return Nets(propensity=pair_net(self.backbone, spec, self.dim, offset=density_logit(spec)))
 
     def program(self) -> Program:
         """One step over D."""
@@ -82,7 +87,7 @@ class LogisticMF(Propensity):
 
     @torch.no_grad()
     def __call__(self, pairs: Pairs) -> Tensor:
-        """(n,) in [floor, 1]."""
+        """(n,) in [floor, 1]; the pairs carry features where the backbone reads them."""
         return floored(torch.sigmoid(self.nets_.to(pairs.o.device).propensity(pairs)), self.floor)
 
     def _state(self) -> dict[str, np.ndarray]:
