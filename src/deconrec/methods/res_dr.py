@@ -35,7 +35,7 @@ from torch import Tensor
 from deconrec.base import Spec, Tags
 from deconrec.errors import ParameterError
 from deconrec.losses.elementwise import cross_entropy, product_error
-from deconrec.methods.res_ips import warm
+from deconrec.methods.res_ips import half, warm
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.floor import inverse
@@ -83,6 +83,9 @@ class ResDR(PairEstimator):
         "paper",
         "who learns from what: paper = each loss one network, joint = all",
         choices=("paper", "joint"),
+    )
+    split_unbiased: bool = parameter(
+        False, "train on one half of the randomised log and calibrate on the other (paper: both on all of it)"
     )
     scheme: str = parameter(
         "mtl", "multi-task, joint or double learning (Figure 2)", choices=("mtl", "jl", "dl")
@@ -210,11 +213,14 @@ class ResDR(PairEstimator):
         return {"ctcvr": self.ctcvr_weight * d.expect(e)}
 
     def unbiased(self, nets: Nets, b: Batch) -> Terms:
-        """L_U."""
+        """L_U, on the half of R that trains where R is split."""
         assert b.unbiased is not None
-        return {"unbiased": b.unbiased.expect(self.d(nets.prediction(b.unbiased), b.unbiased.r))}
+        r = half(b.unbiased, 0) if self.split_unbiased else b.unbiased
+        return {"unbiased": r.expect(self.d(nets.prediction(r), r.r))}
 
     def agree(self, nets: Nets, b: Batch) -> Terms:
-        """L_B&U."""
+        """L_B&U, on the half of R that calibrates where R is split."""
+        assert b.unbiased is not None
+        r = half(b.unbiased, 1) if self.split_unbiased else b.unbiased
         biased = torch.stack(list(self.dr(nets, b).values())).sum()
-        return {"consistency": (biased - self.unbiased(nets, b)["unbiased"]) ** 2}
+        return {"consistency": (biased - r.expect(self.d(nets.prediction(r), r.r))) ** 2}

@@ -68,6 +68,9 @@ class ResIPS(PairEstimator):
         "who learns from what: paper = each loss one network, joint = all",
         choices=("paper", "joint"),
     )
+    split_unbiased: bool = parameter(
+        False, "train on one half of the randomised log and calibrate on the other (paper: both on all of it)"
+    )
     warmup: int = parameter(0, "epochs of L_CTR alone before the rest begins", low=0)
 
     @property
@@ -91,7 +94,11 @@ class ResIPS(PairEstimator):
             [scaled(self.agree, self.consistency)] if self.residual_propensity and self.consistency else []
         )
         if self.policy == "joint":
-            everything = tuple(self.nets(Spec(1, 1)).keys())
+            everything = (
+                "prediction",
+                "propensity",
+                *(["propensity_residual"] if self.residual_propensity else []),
+            )
             joint: list[Loss] = [self.exposure, outcome, *agree]
             main = Phase(Step(merged(*joint), updates=everything), start=self.warmup)
         else:
@@ -128,14 +135,23 @@ class ResIPS(PairEstimator):
         return {"ctcvr": self.ctcvr_weight * d.expect(e)}
 
     def unbiased(self, nets: Nets, b: Batch) -> Terms:
-        """L_U."""
+        """L_U, on the half of R that trains where R is split."""
         assert b.unbiased is not None
-        return {"unbiased": b.unbiased.expect(self.d(nets.prediction(b.unbiased), b.unbiased.r))}
+        r = half(b.unbiased, 0) if self.split_unbiased else b.unbiased
+        return {"unbiased": r.expect(self.d(nets.prediction(r), r.r))}
 
     def agree(self, nets: Nets, b: Batch) -> Terms:
-        """L_B&U."""
-        biased = self.ips(nets, b)["ips"]
-        return {"consistency": (biased - self.unbiased(nets, b)["unbiased"]) ** 2}
+        """L_B&U, on the half of R that calibrates where R is split."""
+        assert b.unbiased is not None
+        r = half(b.unbiased, 1) if self.split_unbiased else b.unbiased
+        gap = self.ips(nets, b)["ips"] - r.expect(self.d(nets.prediction(r), r.r))
+        return {"consistency": gap**2}
+
+
+def half(pairs: Pairs, which: int) -> Pairs:
+    """One of two halves of a sample of R, the same pairs in every step: `which` is 0 or 1."""
+    rows = ((pairs.user * 7919 + pairs.item * 104_729) >> 3) % 2 == which
+    return Pairs(pairs.user[rows], pairs.item[rows], pairs.o[rows], pairs.r[rows], tables=pairs.tables)
 
 
 def warm(epochs: int, *steps: Step) -> Program:
