@@ -152,6 +152,14 @@ class Estimator(Parameterised, ABC):
         """(n_items, d) for `similar_items`, or None."""
         return None
 
+    def _similarities(self, code: np.ndarray) -> np.ndarray | None:
+        """(n, n_items) in [-1, 1] for `similar_items`: the cosine of item vectors where there are some, or None."""
+        vectors = self._item_vectors()
+        if vectors is None:
+            return None
+        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return unit[code] @ unit.T
+
     # ------------------------------------------------------------------ fitting
     def fit(
         self, data: Dataset, *, validation: ValidationPart | Dataset | None = None, progress: bool = False
@@ -356,14 +364,12 @@ class Estimator(Parameterised, ABC):
         self._check_fitted()
         if not isinstance(k, int | np.integer) or k < 1:
             raise ParameterError(f"'k' of similar_items must be a whole number >= 1; got {k!r}.")
-        vectors = self._item_vectors()
-        if vectors is None:
-            raise DataError(f"{type(self).__name__} has no item vectors to compare items by.")
         raw = as_series(items)
         code = self.items_.encode(raw)
         self._refuse_unknown(None, None, raw, code < 0)
-        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        cosine = unit[code] @ unit.T
+        cosine = self._similarities(code)
+        if cosine is None:
+            raise DataError(f"{type(self).__name__} has no item vectors to compare items by.")
         cosine[np.arange(len(code)), code] = -np.inf
         top, value = top_k(cosine, min(k, len(self.items_) - 1))
         row, rank = np.nonzero(value > -np.inf)

@@ -19,6 +19,7 @@ from deconrec.base import Estimator, ExposureModel, Propensity, Spec
 from deconrec.data.dataset import Dataset, Log
 from deconrec.data.split import ValidationPart
 from deconrec.errors import DataError, MissingUnbiasedLog, ParameterError
+from deconrec.evaluation.overlap import Overlap
 from deconrec.evaluation.ranking import place_block
 from deconrec.evaluation.rating import auc, logloss, mse
 from deconrec.losses.elementwise import ErrorKind, error
@@ -29,7 +30,7 @@ from deconrec.parameters import Parameterised, Search, parameter
 from deconrec.random import seed_sequence
 from deconrec.training.features import spread, standardised
 from deconrec.training.program import Adam, History, Nets, Program
-from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, user_rows
+from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, log_pairs, user_rows
 from deconrec.training.trainer import Trainer
 
 LARGEST_GRID = 50_000_000  # NOTE pairs; a larger space is sampled uniformly, not visited whole
@@ -89,9 +90,7 @@ class TorchEstimator(Estimator):
             self.x_mean_, self.x_std_ = spread(data.user_features if self.tags.uses_features else None)
             self.y_mean_, self.y_std_ = spread(data.item_features if self.tags.uses_features else None)
             for name, model in self._nuisances().items():
-                setattr(
-                    self, f"{name}_", _fit_nuisance(model, data, validation, self.seed, type(self).__name__)
-                )
+                setattr(self, f"{name}_", _fit_nuisance(model, data, validation, self))
             self.nets_ = self.nets(self.spec_).to(self.device)
             source = self._source(data)
             score = (lambda: self.validation_score(validation)) if len(validation.data.biased) else None
@@ -137,7 +136,9 @@ class TorchEstimator(Estimator):
         out = {f"nets.{k}": v.detach().cpu().numpy() for k, v in self.nets_.state_dict().items()}
         out |= {"x_mean": self.x_mean_, "x_std": self.x_std_, "y_mean": self.y_mean_, "y_std": self.y_std_}
         for name in self._nuisances():
-            out |= {f"{name}.{k}": v for k, v in getattr(self, f"{name}_")._state().items()}
+            fitted = getattr(self, f"{name}_")
+            state = _teacher_state(fitted) if isinstance(fitted, Estimator) else fitted._state()
+            out |= {f"{name}.{k}": v for k, v in state.items()}
         return out
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -147,7 +148,10 @@ class TorchEstimator(Estimator):
         with torch.random.fork_rng(devices=[]):  # initial values are drawn, and replaced at once
             for name, model in self._nuisances().items():
                 fitted = model.clone()
-                fitted._restore(_below(state, f"{name}."), self.spec_)  # type: ignore[attr-defined]
+                if isinstance(fitted, Estimator):
+                    _restore_teacher(fitted, _below(state, f"{name}."), self)
+                else:
+                    fitted._restore(_below(state, f"{name}."), self.spec_)  # type: ignore[attr-defined]
                 setattr(self, f"{name}_", fitted)
             self.nets_ = self.nets(self.spec_)
         arrays = {k: torch.from_numpy(np.array(v)) for k, v in _below(state, "nets.").items()}
@@ -177,6 +181,7 @@ class PairEstimator(TorchEstimator):
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         tables_: Tables
+        overlap_: Overlap | None
 
     @property
     def error_kind(self) -> ErrorKind:
@@ -255,6 +260,28 @@ class PairEstimator(TorchEstimator):
         empty = torch.empty(0, device=self.device)
         logit = self.nets_.prediction(LazyPairs(o=empty, r=empty, tables=self.tables_, grid=grid))
         return torch.sigmoid(logit).reshape(len(users), n_items).cpu().numpy()
+
+    def exposure_logit(self, nets: Nets, pairs: Pairs) -> Tensor | None:
+        """(n,) logit of the propensity that the method weights by, where it learns one itself; None otherwise."""
+        return nets.propensity(pairs) if "propensity" in nets and hasattr(self, "floor_") else None
+
+    def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
+        super()._fit(data, validation, progress)
+        self.overlap_ = self._overlap(data)
+
+    @torch.no_grad()
+    def _overlap(self, data: Dataset) -> Overlap | None:
+        """What the weights of the observed rows rest on, for methods that weight; also a warning where it is little."""
+        for name in self._nuisances():
+            fitted = getattr(self, f"{name}_")
+            if isinstance(fitted, Propensity):
+                return getattr(fitted, "overlap_", None)
+        logit = self.exposure_logit(self.nets_, log_pairs(data, data.biased, self.tables_, self.device))
+        if logit is None:
+            return None
+        overlap = Overlap.of(torch.sigmoid(logit).cpu().numpy(), getattr(self, "floor_", 0.0))
+        overlap.warn(type(self).__name__)
+        return overlap
 
     def _source(self, data: Dataset) -> Source:
         source = super()._source(data)
@@ -493,11 +520,11 @@ def platt(score: np.ndarray, r: np.ndarray, rounds: int = 30) -> tuple[float, fl
 
 
 def _fit_nuisance(
-    model: Parameterised, data: Dataset, validation: ValidationPart, seed: int, who: str
+    model: Parameterised, data: Dataset, validation: ValidationPart, owner: TorchEstimator
 ) -> Parameterised:
-    fitted = model.clone()
+    fitted, who = model.clone(), type(owner).__name__
     if "seed" in fitted._names():
-        fitted.set_params(seed=seed)
+        fitted.set_params(seed=owner.seed)
     fitted.check_params()
     if isinstance(fitted, Propensity):
         if fitted.needs_unbiased and data.unbiased is None:
@@ -505,9 +532,36 @@ def _fit_nuisance(
         return fitted.fit(data)
     if isinstance(fitted, ExposureModel):
         return fitted.fit(data, validation.history)
+    if isinstance(fitted, Estimator):
+        return _beside(fitted, owner).fit(data, validation=validation)
     raise DataError(
-        f"{who} has a nuisance {type(fitted).__name__} that is no propensity and no exposure model."
+        f"{who} has a nuisance {type(fitted).__name__} that is no propensity, exposure model or method."
     )
+
+
+def _beside(teacher: Estimator, owner: TorchEstimator) -> Estimator:
+    """A method inside another works where its owner does (a saved owner may wake up on another machine)."""
+    return teacher.set_params(device=owner.device) if "device" in teacher._names() else teacher
+
+
+def _teacher_state(teacher: Estimator) -> dict[str, np.ndarray]:
+    """What a method inside another has of its own; ids, scale and seen pairs are its owner's."""
+    return teacher._state() | {
+        "covered_users": teacher.covered_users_.astype(np.uint8),
+        "covered_items": teacher.covered_items_.astype(np.uint8),
+        "seconds": np.array([teacher.seconds_]),
+    }
+
+
+def _restore_teacher(teacher: Estimator, state: Mapping[str, np.ndarray], owner: TorchEstimator) -> None:
+    """The inverse of `_teacher_state`."""
+    shared = ("users_", "items_", "task_", "scale_", "spec_", "seen_", "mean_", "item_mean_", "fingerprint_")
+    for name in (*shared, "unbiased_rows_"):
+        setattr(teacher, name, getattr(owner, name))
+    teacher.covered_users_ = np.array(state["covered_users"], bool)
+    teacher.covered_items_ = np.array(state["covered_items"], bool)
+    teacher.seconds_ = float(state["seconds"][0])
+    _beside(teacher, owner)._restore(state)
 
 
 def _below(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

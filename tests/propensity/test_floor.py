@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from deconrec.errors import OverlapWarning
-from deconrec.propensity.floor import Overlap, floored, inverse
+import deconrec as dc
+from deconrec.errors import DataError, OverlapWarning
+from deconrec.propensity.floor import Overlap, automatic, floored, inverse
+from deconrec.propensity.logistic_mf import LogisticMF
+from deconrec.propensity.naive_bayes import NaiveBayes
+from deconrec.propensity.popularity import Popularity
 
 
 def test_values_are_floored_and_gradients_are_not():
@@ -62,3 +66,25 @@ def test_a_warning_where_few_rows_carry_the_weight():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Overlap.of(np.linspace(0.2, 1, 100), 0.05).warn("mine")
+
+
+def test_the_automatic_floor_follows_a_sparse_log():
+    assert automatic(None, 0.5) == 0.1
+    assert automatic(None, 0.02) == 0.02
+    assert automatic(0.3, 0.02) == 0.3
+
+
+@pytest.mark.parametrize(
+    "model", [LogisticMF(epochs=1, floor=0.95), Popularity(floor=0.95), NaiveBayes(floor=0.95)]
+)
+def test_propensities_that_change_nothing_are_refused(model):
+    data, _ = dc.simulate.pairs(n_users=60, n_items=30, exposure_rate=0.2, unbiased_share=0.2, seed=0)
+    with pytest.raises(DataError, match=r"must differ between observed rows.*use 'mf'"):
+        model.fit(data)
+
+
+def test_a_sparse_log_is_weighted_by_default():
+    data, _ = dc.simulate.pairs(n_users=300, n_items=100, exposure_rate=0.01, unbiased_share=0.0, seed=0)
+    model = dc.IPS(epochs=1).fit(data)
+    assert model.propensity_.floor_ == pytest.approx(data.density, rel=0.2)
+    assert model.propensity_.overlap_.floored_share < 1.0

@@ -45,9 +45,9 @@ def test_by_hand():
 
 def test_the_floor_and_the_need():
     data = tiny()
-    fitted = NaiveBayes(floor=0.9).fit(data)
+    fitted = NaiveBayes(floor=0.3).fit(data)
     (batch,) = batches(data)
-    assert float(fitted(batch.space).min()) == pytest.approx(0.9)
+    assert float(fitted(batch.space).min()) == pytest.approx(0.3)
     for bare in (
         data.with_logs(data.biased),
         data.with_logs(data.biased, data.unbiased.take(np.zeros(0, int))),

@@ -6,14 +6,33 @@ from typing import Any
 
 _PAIRS = {"dim": 4, "epochs": 3}
 _ROWS = {"hidden": (8,), "epochs": 3}
+_BENCHMARK = {"benchmark__epochs": 2, "benchmark__propensity__dim": 2, "benchmark__propensity__epochs": 3}
 
 # By method key: parameters under which a fit on a fixture takes a few hundredths of a second.
 FAST: dict[str, dict[str, Any]] = {
     "mf": _PAIRS,
     "ips": _PAIRS | {"propensity__dim": 2, "propensity__epochs": 3},
+    "snips": _PAIRS | {"propensity__dim": 2, "propensity__epochs": 3},
+    "eib": _PAIRS,
     "dr-jl": _PAIRS | {"propensity__dim": 2, "propensity__epochs": 3},
+    "mrdr": _PAIRS | {"propensity__dim": 2, "propensity__epochs": 3},
+    "esmm": _PAIRS,
+    "multi-ips": _PAIRS,
+    "multi-dr": _PAIRS,
+    "escm2-ips": _PAIRS,
+    "escm2-dr": _PAIRS,
+    "rd-ips": _PAIRS | {"propensity__dim": 2, "propensity__epochs": 3},
+    "rd-dr": _PAIRS | {"propensity__dim": 2, "propensity__epochs": 3},
+    "brd-ips": _PAIRS | _BENCHMARK,
+    "brd-dr": _PAIRS | _BENCHMARK,
+    "autodebias": _PAIRS | {"delay": 1},
+    "ltd": _PAIRS | {"warmup": 1},
     "res-ips": _PAIRS,
     "res-dr": _PAIRS,
+    "cause": _PAIRS,
+    "kd-label": _PAIRS | {"teacher__dim": 2, "teacher__epochs": 3},
+    "kd-feature": _PAIRS | {"teacher__dim": 4, "teacher__epochs": 3},
+    "ease": {"ridge": 10.0},
     "concat-vae": _ROWS,
     "deep-deconf": _ROWS | {"exposure__dim": 4, "exposure__epochs": 3},
 }
@@ -24,9 +43,26 @@ _ROWS_LEARN = {"hidden": (16,), "epochs": 40, "lr": 0.01, "batch": 20, "anneal":
 LEARN: dict[str, dict[str, Any]] = {
     "mf": _PAIRS_LEARN,
     "ips": _PAIRS_LEARN,
+    "snips": _PAIRS_LEARN,
+    "eib": _PAIRS_LEARN,
     "dr-jl": _PAIRS_LEARN,
+    "mrdr": _PAIRS_LEARN,
+    "esmm": _PAIRS_LEARN | {"epochs": 150},  # random exposures teach the shared factors nothing at first
+    "multi-ips": _PAIRS_LEARN,
+    "multi-dr": _PAIRS_LEARN,
+    "escm2-ips": _PAIRS_LEARN,
+    "escm2-dr": _PAIRS_LEARN,
+    "rd-ips": _PAIRS_LEARN,
+    "rd-dr": _PAIRS_LEARN,
+    "brd-ips": _PAIRS_LEARN | {"benchmark__epochs": 40, "benchmark__lr": 0.05},
+    "brd-dr": _PAIRS_LEARN | {"benchmark__epochs": 40, "benchmark__lr": 0.05},
+    "autodebias": _PAIRS_LEARN,
+    "ltd": _PAIRS_LEARN,
     "res-ips": _PAIRS_LEARN,
     "res-dr": _PAIRS_LEARN,
+    "cause": _PAIRS_LEARN,
+    "kd-label": _PAIRS_LEARN,
+    "kd-feature": _PAIRS_LEARN | {"teacher__dim": 4},
     "concat-vae": _ROWS_LEARN,
     "deep-deconf": _ROWS_LEARN | {"exposure__dim": 4, "exposure__epochs": 40},
 }

@@ -55,6 +55,10 @@ def fit(
         scores = history.curve("score")
         record |= {"epochs": len(history), "best_epoch": history.best_epoch, "stopped": history.stopped}
         record["validation"] = max(scores) if scores else None
+    overlap = getattr(model, "overlap_", None)
+    if overlap is not None:
+        record["overlap"] = overlap.to_dict()
+        output.say(f"propensities: {overlap}")
     if json:
         output.write_json(record, json)
     text = f"{type(model).__name__} fitted in {model.seconds_:.1f} s"

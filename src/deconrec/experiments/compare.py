@@ -285,7 +285,9 @@ def run_one(plan: Plan, name: str, seed: int, data: Dataset, truth: Truth | None
         curves = finite(
             {n: history.curve(n) for n in dict.fromkeys(k for e in history for k in e if k != "seconds")}
         )
+    overlap = getattr(model, "overlap_", None)
     run = Run(
+        overlap=None if overlap is None else overlap.to_dict(),
         method=name,
         seed=seed,
         metrics=finite({m: evaluated.metrics[m] for m in plan.metrics}),

@@ -30,6 +30,7 @@ class Run(Record):
     params: dict[str, Any]
     history: dict[str, list[float | None]] = Field(default_factory=dict)
     best_epoch: int | None = None
+    overlap: dict[str, float] | None = None
     skipped_users: dict[str, int] = Field(default_factory=dict)
 
 

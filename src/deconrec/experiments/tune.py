@@ -81,6 +81,9 @@ def _present(model: Parameterised, space: dict[str, Search]) -> dict[str, Any]:
         value: Any = model
         for part in name.split("."):
             value = getattr(value, part)
-        inside = value in search.choices if search.choices else search.low <= value <= search.high
+        if search.choices:
+            inside = value in search.choices
+        else:  # None: a value that follows from the data has no place in a range
+            inside = value is not None and search.low <= value <= search.high
         out[name] = value if inside else None
     return out

@@ -38,7 +38,7 @@ from deconrec.losses.elementwise import cross_entropy, product_error
 from deconrec.methods.res_ips import half, warm
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
-from deconrec.propensity.floor import inverse
+from deconrec.propensity.floor import automatic, inverse
 from deconrec.torch_estimator import PairEstimator
 from deconrec.training.program import Loss, Nets, Phase, Program, Step, Terms, merged, scaled
 
@@ -55,7 +55,13 @@ class ResDR(PairEstimator):
     title = "Residual DR"
 
     batch: int = parameter(65_536, "pairs of D in a step", low=1)
-    floor: float = parameter(0.1, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
+    floor: float | None = parameter(
+        None,
+        "smallest propensity; none = the log's density, at most 0.1",
+        above=0,
+        high=1,
+        search=Search(0.01, 0.5, log=True),
+    )
     imputation_weight: float = parameter(
         1.0, "weight alpha of L_IMP", above=0, search=Search(0.1, 1, log=True)
     )
@@ -122,6 +128,11 @@ class ResDR(PairEstimator):
                 f"'policy' of ResDR must be 'paper' when scheme='{self.scheme}' (networks take turns); got 'joint'."
             )
 
+    @property
+    def floor_(self) -> float:
+        """The floor in force."""
+        return automatic(self.floor, self.spec_.density)
+
     def nets(self, spec: Spec) -> Nets:
         """Prediction, imputation, propensity, then the residuals, so that leaving one out moves no draw."""
         nets = {
@@ -181,6 +192,10 @@ class ResDR(PairEstimator):
             m = m + nets.imputation_residual(pairs)
         return m.sigmoid() if self.imputation == "error" else self.d(r_hat, m.sigmoid())
 
+    def exposure_logit(self, nets: Nets, pairs: Pairs) -> Tensor:
+        """What is weighted by: the calibrated propensity."""
+        return self.calibrated(nets, pairs)
+
     def exposure(self, nets: Nets, b: Batch) -> Terms:
         """L_CTR."""
         return {"exposure": b.space.expect(cross_entropy(nets.propensity(b.space), b.space.o))}
@@ -190,7 +205,7 @@ class ResDR(PairEstimator):
         o = b.observed
         r_hat = nets.prediction(o).detach()
         e, e_hat = self.d(r_hat, o.r), self.imputed(nets, o, r_hat, calibrated=False)
-        weight = inverse(nets.propensity(o), self.floor).detach()
+        weight = inverse(nets.propensity(o), self.floor_).detach()
         return {"imputation": o.average((e - e_hat) ** 2 * weight)}
 
     def dr(self, nets: Nets, b: Batch) -> Terms:
@@ -201,7 +216,7 @@ class ResDR(PairEstimator):
         everywhere = self.imputed(nets, d, nets.prediction(d), calibrated=True)
         return {
             "direct": d.expect(everywhere),
-            "correction": o.expect((e - e_tilde) * inverse(self.calibrated(nets, o), self.floor)),
+            "correction": o.expect((e - e_tilde) * inverse(self.calibrated(nets, o), self.floor_)),
         }
 
     def ctcvr(self, nets: Nets, b: Batch) -> Terms:

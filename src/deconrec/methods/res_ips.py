@@ -33,7 +33,7 @@ from deconrec.base import Spec, Tags
 from deconrec.losses.elementwise import cross_entropy, product_error
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
-from deconrec.propensity.floor import inverse
+from deconrec.propensity.floor import automatic, inverse
 from deconrec.torch_estimator import PairEstimator
 from deconrec.training.program import Loss, Nets, Phase, Program, Step, Terms, merged, scaled
 
@@ -46,7 +46,13 @@ class ResIPS(PairEstimator):
     title = "Residual IPS"
 
     batch: int = parameter(65_536, "pairs of D in a step", low=1)
-    floor: float = parameter(0.1, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
+    floor: float | None = parameter(
+        None,
+        "smallest propensity; none = the log's density, at most 0.1",
+        above=0,
+        high=1,
+        search=Search(0.01, 0.5, log=True),
+    )
     outcome_weight: float = parameter(
         1.0, "weight beta of the CVR bundle", above=0, search=Search(0.1, 10, log=True)
     )
@@ -78,6 +84,11 @@ class ResIPS(PairEstimator):
         """Needs a randomised log unless both of its uses are switched off."""
         uses = self.unbiased_weight > 0 or self.consistency > 0
         return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs", uses_features=self.reads_features)
+
+    @property
+    def floor_(self) -> float:
+        """The floor in force."""
+        return automatic(self.floor, self.spec_.density)
 
     def nets(self, spec: Spec) -> Nets:
         """Prediction, propensity and its residual; the residual last, so that leaving it out moves no draw."""
@@ -116,6 +127,10 @@ class ResIPS(PairEstimator):
         nominal = nets.propensity(pairs)
         return nominal + nets.propensity_residual(pairs) if self.residual_propensity else nominal
 
+    def exposure_logit(self, nets: Nets, pairs: Pairs) -> Tensor:
+        """What is weighted by: the calibrated propensity."""
+        return self.calibrated(nets, pairs)
+
     def exposure(self, nets: Nets, b: Batch) -> Terms:
         """L_CTR."""
         return {"exposure": b.space.expect(cross_entropy(nets.propensity(b.space), b.space.o))}
@@ -124,7 +139,7 @@ class ResIPS(PairEstimator):
         """L_IPS with calibrated propensities."""
         o = b.observed
         e = self.d(nets.prediction(o), o.r)
-        return {"ips": o.expect(e * inverse(self.calibrated(nets, o), self.floor))}
+        return {"ips": o.expect(e * inverse(self.calibrated(nets, o), self.floor_))}
 
     def ctcvr(self, nets: Nets, b: Batch) -> Terms:
         """L_CTCVR with calibrated propensities."""

@@ -88,6 +88,12 @@ class FM(nn.Module):
         s_i, b_i = self.item(everything, tables.item)
         return s_i, b_i + self.offset
 
+    def user_side(self, tables: Tables) -> tuple[Tensor, Tensor]:
+        """(s (n_users, dim), bias (n_users,)) of every user."""
+        everyone = torch.arange(len(self.user.id), device=self.user.id.device)
+        s_u, b_u = self.user(everyone, tables.user)
+        return s_u, b_u
+
     def new_users(self, n: int, x: Tensor | None) -> tuple[Tensor, Tensor]:
         """(factors (n, dim), bias (n,)) that features x (n, F) give a user whose own id was never trained."""
         own = self.user.id.new_zeros(n, self.user.id.shape[1])

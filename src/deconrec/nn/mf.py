@@ -59,6 +59,10 @@ class MF(nn.Module):
         """(q (n_items, dim), b_i + b (n_items,)) of every item."""
         return self.item, self.item_bias + self.offset
 
+    def user_side(self, tables: Tables) -> tuple[Tensor, Tensor]:
+        """(p (n_users, dim), b_u (n_users,)) of every user."""
+        return self.user, self.user_bias
+
     def new_users(self, n: int, x: Tensor | None) -> tuple[Tensor, Tensor]:
         """(factors (n, dim), bias (n,)) of users without a row: zero."""
         return self.user.new_zeros(n, self.user.shape[1]), self.user.new_zeros(n)

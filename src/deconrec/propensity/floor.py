@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
+import math
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from deconrec.errors import OverlapWarning
+from deconrec.errors import DataError
+from deconrec.evaluation.overlap import Overlap
+
+__all__ = ["Overlap", "automatic", "floored", "inverse", "learned_inverse", "refuse_constant"]
 
 
 def floored(p: Tensor, floor: float) -> Tensor:
@@ -22,50 +25,39 @@ def inverse(logit: Tensor, floor: float) -> Tensor:
     return 1.0 / floored(torch.sigmoid(logit), floor)
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """How much the weights 1 / p rest on few rows.
+def learned_inverse(logit: Tensor, floor: float) -> Tensor:
+    """1 / max(sigma(logit), floor) = exp(min(log(1 + exp(-l)), -log floor)), for a propensity taught through 1/p.
 
-    Attributes
-    ----------
-    n: observed rows.
-    floored: rows whose propensity was raised to the floor.
-    floor: the floor.
-    ess: Kish's effective sample size of the weights, (sum w)^2 / sum w^2, in [1, n].
-    largest: largest weight over the mean weight.
+    The floor is in the value alone, and the gradient is that of the logarithm: -sigma(-l) / max(sigma(l), floor), at
+    most 1 / floor in size and not 0 below the floor, where that of `inverse` vanishes with sigma(l).
     """
+    log_w = softplus(-logit)
+    return torch.exp(log_w + (log_w.clamp(max=-math.log(floor)) - log_w).detach())
 
-    n: int
-    floored: int
-    floor: float
-    ess: float
-    largest: float
 
-    @property
-    def floored_share(self) -> float:
-        """Share of rows at the floor, in [0, 1]."""
-        return self.floored / self.n if self.n else 0.0
+def automatic(floor: float | None, density: float) -> float:
+    """The floor in force: as given, or min(0.1, |O| / |D|): no weight then exceeds what a uniform draw would give.
 
-    @property
-    def ess_share(self) -> float:
-        """Effective sample size over rows, in (0, 1]."""
-        return self.ess / self.n if self.n else 0.0
+    A fixed floor would turn every weight of a sparse log into the same number, that is, weighting off.
+    """
+    return floor if floor is not None else float(min(0.1, max(density, 1e-6)))
 
-    @classmethod
-    def of(cls, p: np.ndarray, floor: float) -> Overlap:
-        """The overlap of unfloored propensities of the observed rows, (n,)."""
-        w = 1.0 / np.maximum(p, floor)
-        ess = float(w.sum() ** 2 / (w**2).sum()) if len(w) else 0.0
-        largest = float(w.max() / w.mean()) if len(w) else 0.0
-        return cls(len(p), int((p < floor).sum()), floor, ess, largest)
 
-    def warn(self, who: str) -> None:
-        """Warn (OverlapWarning) where weighting rests on fewer rows than a tenth of them."""
-        if self.n and self.ess_share < 0.1:
-            warnings.warn(
-                f"[OVERLAP] {who}: {self.floored_share:.1%} of observed pairs have a propensity below the floor "
-                f"{self.floor:g}; effective sample size {self.ess:,.0f} of {self.n:,}. Weighting may add more variance "
-                "than it removes bias: compare with 'mf'.",
-                OverlapWarning,
-                stacklevel=3,
-            )
+def refuse_constant(p: np.ndarray, floor: float, who: str) -> None:
+    """Refuse propensities that give every observed row the same weight.
+
+    Parameters
+    ----------
+    p: (n,) unfloored propensities of the observed rows.
+
+    Raises
+    ------
+    DataError.
+    """
+    kept = np.maximum(p, floor)
+    if len(kept) > 1 and kept.max() - kept.min() <= 1e-6 * kept.max():
+        raise DataError(
+            f"the propensities of {who} must differ between observed rows; all are {kept[0]:.4g} (before the floor "
+            f"{floor:.3g} they run from {p.min():.3g} to {p.max():.3g}), so that weighting would change nothing. Lower "
+            "the floor, use another propensity, or use 'mf'."
+        )

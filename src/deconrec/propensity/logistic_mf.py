@@ -20,7 +20,7 @@ from deconrec.losses.elementwise import cross_entropy
 from deconrec.nn.backbone import density_logit, pair_net
 from deconrec.pairs import NO_TABLES, Batch, Pairs
 from deconrec.parameters import Search, parameter
-from deconrec.propensity.floor import Overlap, floored
+from deconrec.propensity.floor import Overlap, automatic, floored, refuse_constant
 from deconrec.random import seed_sequence
 from deconrec.training.features import feature_tables
 from deconrec.training.program import Adam, History, Nets, Phase, Program, Step, Terms
@@ -44,13 +44,20 @@ class LogisticMF(Propensity):
     l2: float = parameter(1e-5, "weight of (1/2)||theta||^2", low=0, search=Search(1e-7, 1e-3, log=True))
     epochs: int = parameter(40, "passes over D", low=1)
     batch: int = parameter(32_768, "pairs in a step", low=1)
-    floor: float = parameter(0.1, "smallest propensity", above=0, high=1, search=Search(0.01, 0.5, log=True))
+    floor: float | None = parameter(
+        None,
+        "smallest propensity; none = the log's density, at most 0.1",
+        above=0,
+        high=1,
+        search=Search(0.01, 0.5, log=True),
+    )
     seed: int = parameter(0, "draws initial values and batches", low=0)
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         nets_: Nets
         history_: History
         overlap_: Overlap
+        floor_: float
 
     def fit(self, data: Dataset) -> LogisticMF:
         """Fit to the exposures of the biased log."""
@@ -69,7 +76,9 @@ class LogisticMF(Propensity):
         observed = log_pairs(data, data.biased, tables)
         with torch.no_grad():
             p = torch.sigmoid(self.nets_.propensity(observed)).numpy()
-        self.overlap_ = Overlap.of(p, self.floor)
+        self.floor_ = automatic(self.floor, data.density)
+        refuse_constant(p, self.floor_, "logistic-mf")
+        self.overlap_ = Overlap.of(p, self.floor_)
         self.overlap_.warn("logistic-mf")
         return self
 
@@ -88,11 +97,15 @@ class LogisticMF(Propensity):
     @torch.no_grad()
     def __call__(self, pairs: Pairs) -> Tensor:
         """(n,) in [floor, 1]; the pairs carry features where the backbone reads them."""
-        return floored(torch.sigmoid(self.nets_.to(pairs.o.device).propensity(pairs)), self.floor)
+        return floored(torch.sigmoid(self.nets_.to(pairs.o.device).propensity(pairs)), self.floor_)
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {k: v.detach().cpu().numpy() for k, v in self.nets_.state_dict().items()}
+        nets = {k: v.detach().cpu().numpy() for k, v in self.nets_.state_dict().items()}
+        return nets | {"floor": np.array([self.floor_])}
 
     def _restore(self, state: Mapping[str, np.ndarray], spec: Spec) -> None:
         self.nets_ = self.nets(spec)
-        self.nets_.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in state.items()})
+        self.floor_ = float(state["floor"][0])
+        self.nets_.load_state_dict(
+            {k: torch.from_numpy(np.array(v)) for k, v in state.items() if k != "floor"}
+        )

@@ -23,7 +23,7 @@ from deconrec.data.dataset import Dataset
 from deconrec.errors import MissingUnbiasedLog
 from deconrec.pairs import Pairs
 from deconrec.parameters import parameter
-from deconrec.propensity.floor import Overlap, floored
+from deconrec.propensity.floor import Overlap, floored, refuse_constant
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -62,6 +62,7 @@ class NaiveBayes(Propensity):
 
         self.density_ = data.density
         self.p_ = np.minimum(histogram(seen) * self.density_ / histogram(random), 1.0).astype(np.float32)
+        refuse_constant(self.p_[np.searchsorted(self.values_, seen)], self.floor, "naive-bayes")
         self.overlap_ = Overlap.of(self.p_[np.searchsorted(self.values_, seen)], self.floor)
         self.overlap_.warn("naive-bayes")
         return self

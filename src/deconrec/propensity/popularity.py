@@ -17,38 +17,41 @@ from deconrec.base import Propensity, Spec
 from deconrec.data.dataset import Dataset
 from deconrec.pairs import Pairs
 from deconrec.parameters import parameter
-from deconrec.propensity.floor import Overlap, floored
+from deconrec.propensity.floor import Overlap, automatic, floored, refuse_constant
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Popularity(Propensity):
     """Propensity given the item's popularity alone."""
 
-    floor: float = parameter(0.05, "smallest propensity", above=0, high=1)
-    power: float = parameter(
-        1.0, "power of the popularity; 0.5 is common, 0 gives constant weights", low=0, high=1
+    floor: float | None = parameter(
+        None, "smallest propensity; none = the log's density, at most 0.1", above=0, high=1
     )
+    power: float = parameter(1.0, "power of the popularity; 0.5 is common", above=0, high=1)
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         p_: np.ndarray
         overlap_: Overlap
+        floor_: float
 
     def fit(self, data: Dataset) -> Popularity:
         """Count exposures of items."""
         self.check_params()
         rate = np.bincount(data.biased.item, minlength=data.n_items) / data.n_users
         self.p_ = (rate**self.power).astype(np.float32)
-        self.overlap_ = Overlap.of(self.p_[data.biased.item], self.floor)
+        self.floor_ = automatic(self.floor, data.density)
+        refuse_constant(self.p_[data.biased.item], self.floor_, "popularity")
+        self.overlap_ = Overlap.of(self.p_[data.biased.item], self.floor_)
         self.overlap_.warn("popularity")
         return self
 
     @torch.no_grad()
     def __call__(self, pairs: Pairs) -> Tensor:
         """(n,) in [floor, 1]."""
-        return floored(torch.from_numpy(self.p_).to(pairs.o.device)[pairs.item], self.floor)
+        return floored(torch.from_numpy(self.p_).to(pairs.o.device)[pairs.item], self.floor_)
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {"p": self.p_}
+        return {"p": self.p_, "floor": np.array([self.floor_])}
 
     def _restore(self, state: Mapping[str, np.ndarray], spec: Spec) -> None:
-        self.p_ = np.array(state["p"])
+        self.p_, self.floor_ = np.array(state["p"]), float(state["floor"][0])

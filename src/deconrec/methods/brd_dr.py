@@ -1,0 +1,128 @@
+"""BRD-DR: never worse than DR-JL, whatever a bounded hidden confounder did.
+
+Idea. As BRD-IPS, on the doubly robust risk.
+
+Risk (Ding et al. 2022).   min_theta max_w  L_DR(theta, w) - L_DR(theta_0, w)
+                         = min_theta (1/|D|) sum_D [ g_hat + o max_w w (g - g_hat) ],   w in [a, b]
+                           L_IMP = (1/|O|) sum_O (e - e_hat)^2 / p                         moves `imputation`
+    a, b    as in RD-IPS, Gamma `uncertainty`    p      the benchmark's propensity
+    e       error of `prediction` on (u, i)      e_hat  d(sigma(m_ui), r_hat_ui), m the logit of `imputation`
+    e_0     error of the benchmark, a DR-JL      e_hat_0  d(sigma(m_ui), r_hat_0,ui)
+            fitted first and frozen              g = e - e_0,  g_hat = e_hat - e_hat_0
+The maximum over the box: w = b where g > g_hat and a elsewhere.
+
+Needs.      a biased log; what the benchmark's propensity needs.
+Limits.     theta = theta_0: the risk is 0 for every w and every imputation. uncertainty = 1: L_DR less a constant, with
+            its gradient exactly. e_hat = 0: BRD-IPS.
+Deviations. 1. to 3. as in BRD-IPS. 4. e_hat is the error against an imputed label, as in DR-JL. 5. One imputation,
+            which goes on learning, serves both models: a difference of two imputations would be no difference of
+            models. 6. The worst case is that of the difference (public code ascends the model's risk alone).
+Paper.      [Ding2022]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from deconrec.base import Spec, Tags
+from deconrec.data.dataset import Dataset
+from deconrec.evaluation.overlap import Overlap
+from deconrec.methods.brd_ips import matched, started
+from deconrec.methods.dr_jl import DRJL
+from deconrec.pairs import Batch, Pairs
+from deconrec.parameters import Parameterised, Search, nuisance, parameter
+from deconrec.propensity.sensitivity import surplus, worst_odds
+from deconrec.torch_estimator import PairEstimator
+from deconrec.training.program import Nets, Phase, Program, Step, Terms
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class BRDDR(PairEstimator):
+    """Doubly robust learning whose worst-case gain over a benchmark is largest."""
+
+    paper = "Ding2022"
+    title = "Benchmarked robust deconfounder DR"
+
+    batch: int = parameter(65_536, "pairs of D in a step", low=1)
+    benchmark: DRJL = nuisance(
+        DRJL,
+        "what is to be beaten, fitted first; with this method's backbone, dim and error",
+        {"dr-jl": DRJL},
+    )
+    uncertainty: float = parameter(
+        2.0,
+        "bound Gamma on the odds ratio of true and nominal propensity; 1 = no hidden confounding",
+        low=1,
+        search=Search(1, 25, log=True),
+    )
+    warm_start: bool = parameter(True, "start from the benchmark; False = from random values")
+
+    if TYPE_CHECKING:  # learned; an annotation here would be a parameter
+        benchmark_: DRJL
+
+    @property
+    def tags(self) -> Tags:
+        """Needs what the benchmark needs."""
+        needs = self.benchmark.tags.needs_unbiased
+        return Tags(
+            needs_unbiased=needs, uses_unbiased=needs, shape="pairs", uses_features=self.reads_features
+        )
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether a network of the method, the benchmark or its propensity reads features."""
+        return matched(self.benchmark, self).reads_features
+
+    def _nuisances(self) -> dict[str, Parameterised]:
+        return {"benchmark": matched(self.benchmark, self)}
+
+    def _overlap(self, data: Dataset) -> Overlap | None:
+        return self.benchmark_.overlap_
+
+    def nets(self, spec: Spec) -> Nets:
+        """Prediction and imputation, the benchmark's values in both on a warm start."""
+        names = ("prediction", "imputation")
+        return Nets(**{name: started(self, name, spec, self.benchmark_) for name in names})
+
+    def program(self) -> Program:
+        """Imputation and prediction in turn, on each block."""
+        return [
+            Phase(
+                Step(self.imputation_risk, updates=("imputation",)),
+                Step(self.brd_risk, updates=("prediction",)),
+            )
+        ]
+
+    def errors(self, nets: Nets, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """(e, e_hat) of pairs; e means something only where o = 1."""
+        r_hat = nets.prediction(pairs)
+        return self.d(r_hat, pairs.r), self.d(r_hat, nets.imputation(pairs).sigmoid())
+
+    def gaps(self, nets: Nets, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """(g, g_hat) of pairs; g means something only where o = 1."""
+        e, e_hat = self.errors(nets, pairs)
+        with torch.no_grad():
+            r_hat = self.benchmark_.nets_.prediction(pairs)
+        label = nets.imputation(pairs).sigmoid()
+        return e - self.d(r_hat, pairs.r), e_hat - self.d(r_hat, label)
+
+    def imputation_risk(self, nets: Nets, b: Batch) -> Terms:
+        """L_IMP."""
+        o = b.observed
+        e, e_hat = self.errors(nets, o)
+        return {"imputation": o.average((e - e_hat) ** 2 / self.benchmark_.propensity_(o))}
+
+    def brd_risk(self, nets: Nets, b: Batch) -> Terms:
+        """max_w L_DR(theta, w) - L_DR(theta_0, w), as the nominal gap and what the worst case adds to it."""
+        o, d = b.observed, b.space
+        g, g_hat = self.gaps(nets, o)
+        x, p = g - g_hat, self.benchmark_.propensity_(o)
+        return {
+            "direct_gap": d.expect(self.gaps(nets, d)[1]),
+            "correction_gap": o.expect(x / p),
+            "robust": o.expect(surplus(p, worst_odds(x, self.uncertainty)) * x),
+        }
