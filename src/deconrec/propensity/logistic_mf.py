@@ -1,6 +1,10 @@
 """Logistic matrix factorisation of exposures: p_ui = sigma(p_u . q_i + b_u + b_i + b), fitted to o over D.
 
 Risk.   E_D[ -o log p - (1 - o) log(1 - p) ] + (l2 / 2) ||theta||^2
+
+Cross-fitting (`folds` = K > 1). Pairs fall into K folds by a fixed rule of their codes; network k is fitted to all
+folds but the k-th, and a pair's propensity comes from the network that never saw whether it was observed.
+
 Needs.  exposures only.
 """
 
@@ -51,6 +55,7 @@ class LogisticMF(Propensity):
         high=1,
         search=Search(0.01, 0.5, log=True),
     )
+    folds: int = parameter(1, "cross-fitting folds; 1 = fitted and used on the same pairs", low=1, high=20)
     seed: int = parameter(0, "draws initial values and batches", low=0)
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
@@ -75,7 +80,7 @@ class LogisticMF(Propensity):
             self.history_ = trainer.run(self.nets_, self.program(), sampler, source)
         observed = log_pairs(data, data.biased, tables)
         with torch.no_grad():
-            p = torch.sigmoid(self.nets_.propensity(observed)).numpy()
+            p = torch.sigmoid(self.logit(self.nets_, observed)).numpy()
         self.floor_ = automatic(self.floor, data.density)
         refuse_constant(p, self.floor_, "logistic-mf")
         self.overlap_ = Overlap.of(p, self.floor_)
@@ -83,21 +88,45 @@ class LogisticMF(Propensity):
         return self
 
     def nets(self, spec: Spec) -> Nets:
-        """The network; its offset starts at the log's density."""
-        return Nets(propensity=pair_net(self.backbone, spec, self.dim, offset=density_logit(spec)))
+        """A network a fold; their offsets start at the log's density."""
+        start = density_logit(spec)
+        return Nets(**{name: pair_net(self.backbone, spec, self.dim, offset=start) for name in self.names})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The networks' names, one a fold."""
+        return ("propensity",) if self.folds == 1 else tuple(f"propensity_{k}" for k in range(self.folds))
+
+    def fold(self, pairs: Pairs) -> Tensor:
+        """(n,) the fold of each pair, in [0, folds): a fixed rule, so that a pair never changes sides."""
+        return ((pairs.user * 7919 + pairs.item * 104_729) >> 3) % self.folds
+
+    def logit(self, nets: Nets, pairs: Pairs) -> Tensor:
+        """(n,) logits, each from the network that was not fitted to the pair."""
+        if self.folds == 1:
+            return nets.propensity(pairs)
+        everyone = torch.stack([nets[name](pairs) for name in self.names])
+        return everyone.gather(0, self.fold(pairs)[None])[0]
 
     def program(self) -> Program:
         """One step over D."""
-        return [Phase(Step(self.exposure, updates=("propensity",)))]
+        return [Phase(Step(self.exposure, updates=self.names))]
 
     def exposure(self, nets: Nets, b: Batch) -> Terms:
-        """L_CTR."""
-        return {"exposure": b.space.expect(cross_entropy(nets.propensity(b.space), b.space.o))}
+        """L_CTR, of each network over the folds that it is fitted to."""
+        d = b.space
+        if self.folds == 1:
+            return {"exposure": d.expect(cross_entropy(nets.propensity(d), d.o))}
+        fold, share = self.fold(d), self.folds / (self.folds - 1)
+        return {
+            f"exposure_{k}": share * d.expect(cross_entropy(nets[name](d), d.o) * (fold != k))
+            for k, name in enumerate(self.names)
+        }
 
     @torch.no_grad()
     def __call__(self, pairs: Pairs) -> Tensor:
         """(n,) in [floor, 1]; the pairs carry features where the backbone reads them."""
-        return floored(torch.sigmoid(self.nets_.to(pairs.o.device).propensity(pairs)), self.floor_)
+        return floored(torch.sigmoid(self.logit(self.nets_.to(pairs.o.device), pairs)), self.floor_)
 
     def _state(self) -> dict[str, np.ndarray]:
         nets = {k: v.detach().cpu().numpy() for k, v in self.nets_.state_dict().items()}
