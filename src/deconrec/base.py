@@ -405,7 +405,9 @@ class Estimator(Parameterised, ABC):
         """
         from deconrec.saving import load_model
 
-        return load_model(path, cls=cls)  # type: ignore[return-value]
+        model = load_model(path, cls=cls)
+        assert isinstance(model, cls)  # load_model refuses another class
+        return model
 
     # ------------------------------------------------------------------ inside
     def _asked(self, users: Any, history: Any) -> tuple[pl.Series, Dataset | None]:

@@ -69,6 +69,9 @@ def nuisance(factory: Any, doc: str, options: Mapping[str, Any]) -> Any:
 class Parameterised:
     """Base of every dataclass of hyper-parameters (methods, propensities, exposure models)."""
 
+    if typing.TYPE_CHECKING:  # every subclass is a dataclass; the base itself has no fields
+        __dataclass_fields__: typing.ClassVar[dict[str, dataclasses.Field[Any]]]
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name; with `deep`, those of nuisances too, as `nuisance__parameter`."""
         out: dict[str, Any] = {}
@@ -133,7 +136,7 @@ class Parameterised:
         ParameterError: in the one sentence form.
         """
         hints = self._hints()
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Parameterised):
                 value.check_params()
@@ -147,7 +150,7 @@ class Parameterised:
     def describe(self) -> dict[str, Any]:
         """Parameters as JSON values; a nuisance as {"name": ..., "params": ...}."""
         out: dict[str, Any] = {}
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Parameterised):
                 names = {cls: key for key, cls in field.metadata["options"].items()}
@@ -166,7 +169,7 @@ class Parameterised:
         UnknownName: a parameter or nuisance that this version does not have.
         """
         values: dict[str, Any] = {}
-        fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        fields = {f.name: f for f in dataclasses.fields(cls)}
         for name, value in described.items():
             if name not in fields:
                 raise UnknownName(f"parameter of {cls.__name__}", name, fields)
@@ -181,7 +184,7 @@ class Parameterised:
     def __repr__(self) -> str:
         """`Name(parameter=value, ...)` with what differs from the defaults: evaluates back."""
         parts = []
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             default = field.default if field.default is not MISSING else None
             if field.default is MISSING and field.default_factory is not MISSING:
@@ -193,14 +196,14 @@ class Parameterised:
     # ------------------------------------------------------------------
     @classmethod
     def _names(cls) -> list[str]:
-        return [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        return [f.name for f in dataclasses.fields(cls)]
 
     @classmethod
     def _hints(cls) -> dict[str, Any]:
         return typing.get_type_hints(cls)
 
     def _parse(self, name: str, text: str) -> Any:
-        field = next(f for f in dataclasses.fields(self) if f.name == name)  # type: ignore[arg-type]
+        field = next(f for f in dataclasses.fields(self) if f.name == name)
         options = field.metadata.get("options")
         if options is not None:
             if text in ("none", "None") and None in options.values():

@@ -38,7 +38,7 @@ from deconrec.parameters import Parameterised
 def check_init_stores_only(estimator: Estimator) -> None:
     """The constructor stores what it is given, as it is given, and does nothing else."""
     cls = type(estimator)
-    marks = {f.name: object() for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    marks = {f.name: object() for f in dataclasses.fields(cls) if f.init}
     try:
         made = cls(**marks)
     except Exception as error:
@@ -58,7 +58,7 @@ def check_params_round_trip(estimator: Estimator) -> None:
     """`get_params` names every field, and `set_params` sets exactly what it is told."""
     cls = type(estimator)
     shallow = estimator.get_params(deep=False)
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    names = [f.name for f in dataclasses.fields(cls)]
     require(
         list(shallow) == names, f"get_params of {cls.__name__} gives {list(shallow)}; the fields are {names}."
     )
@@ -177,7 +177,7 @@ def check_parameter_ranges(estimator: Estimator) -> None:
 
 def _bad_values(model: Parameterised, prefix: str = "") -> Iterator[tuple[str, Any]]:
     hints = type(model)._hints()
-    for field in dataclasses.fields(model):  # type: ignore[arg-type]
+    for field in dataclasses.fields(model):
         value, rules = getattr(model, field.name), field.metadata.get("rules")
         name = prefix + field.name
         if isinstance(value, Parameterised):
@@ -322,19 +322,19 @@ def _other_random_state() -> Iterator[Any]:
     torch = sys.modules.get("torch")
 
     def read() -> dict[str, str]:
-        state = {"random": repr(random.getstate()), "numpy": repr(np.random.get_state(legacy=False))}  # noqa: NPY002
+        state = {"random": repr(random.getstate()), "numpy": repr(np.random.get_state(legacy=False))}  # noqa: NPY002 - the caller's generator
         return state if torch is None else state | {"torch": repr(torch.get_rng_state().tolist())}
 
-    kept = random.getstate(), np.random.get_state(), None if torch is None else torch.get_rng_state()  # noqa: NPY002
+    kept = random.getstate(), np.random.get_state(), None if torch is None else torch.get_rng_state()  # noqa: NPY002 - the caller's generator
     random.seed(20_011)
-    np.random.seed(20_011)  # noqa: NPY002
+    np.random.seed(20_011)  # noqa: NPY002 - the caller's generator
     if torch is not None:
         torch.manual_seed(20_011)
     try:
         yield read
     finally:
         random.setstate(kept[0])
-        np.random.set_state(kept[1])  # noqa: NPY002
+        np.random.set_state(kept[1])  # noqa: NPY002 - the caller's generator
         if torch is not None:
             torch.set_rng_state(kept[2])
 
@@ -345,7 +345,7 @@ def check_refuses_truth(estimator: Estimator) -> None:
     for wrong in (truth, (data, truth), data.frame(data.biased)):
         says = f"fit of {type(estimator).__name__} must refuse a {type(wrong).__name__} with DataError."
         with refusal(DataError, says):
-            estimator.clone().fit(wrong)  # type: ignore[arg-type]
+            estimator.clone().fit(wrong)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def check_ignores_test(estimator: Estimator) -> None:
@@ -686,7 +686,7 @@ def check_large_k(estimator: Estimator) -> None:
         with refusal(
             ParameterError, f"recommend(k={k}) of {type(estimator).__name__} must raise ParameterError."
         ):
-            model.recommend(k=k)  # type: ignore[arg-type]
+            model.recommend(k=k)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def check_fold_in(estimator: Estimator) -> None:

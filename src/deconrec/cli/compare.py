@@ -51,9 +51,9 @@ def compare(
         split_names(methods),
         seeds=range(seed, seed + seeds),
         metrics=None if metrics is None else split_names(metrics),
-        protocol=protocol,  # type: ignore[arg-type]
-        select=select,  # type: ignore[arg-type]
-        split=split,  # type: ignore[arg-type]
+        protocol=protocol,  # type: ignore[arg-type]  # compare refuses other words
+        select=select,  # type: ignore[arg-type]  # compare refuses other words
+        split=split,  # type: ignore[arg-type]  # compare refuses other words
         trials=trials,
         workers=workers,
         root=root,

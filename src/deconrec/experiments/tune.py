@@ -15,7 +15,7 @@ from deconrec.parameters import Parameterised, Search
 def search_space(model: Parameterised, prefix: str = "") -> dict[str, Search]:
     """Search ranges of a method's parameters and of its nuisances', by dotted name."""
     space: dict[str, Search] = {}
-    for field in dataclasses.fields(model):  # type: ignore[arg-type]
+    for field in dataclasses.fields(model):
         value = getattr(model, field.name)
         if isinstance(value, Parameterised):
             space |= search_space(value, f"{prefix}{field.name}.")
@@ -27,7 +27,8 @@ def search_space(model: Parameterised, prefix: str = "") -> dict[str, Search]:
 def tune(
     model: Estimator, train: Dataset, validation: ValidationPart, trials: int, *, seed: int = 0
 ) -> Estimator:
-    """The best of `trials` fitted copies of a model, by validation score (the first copy is the model as given).
+    """The best of `trials` fitted copies of a model, by validation score (the first copy has the model's own values
+    where they lie inside the ranges).
 
     A copy whose training diverges counts as a trial and is never chosen.
 
@@ -56,7 +57,7 @@ def tune(
             failed = error
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
-        score = max(candidate.history_.curve("score"))  # type: ignore[attr-defined]
+        score = judged(candidate, validation)
         study.tell(trial, score)
         if best is None or score > best[0]:
             best = score, candidate
@@ -64,6 +65,23 @@ def tune(
         assert failed is not None
         raise failed
     return best[1]
+
+
+def judged(model: Estimator, validation: ValidationPart) -> float:
+    """A fitted model's validation score: the best of its training curve, or its own score where it has no epochs.
+
+    Raises
+    ------
+    ParameterError: the method has neither, so that it cannot be tuned.
+    """
+    history = getattr(model, "history_", None)
+    curve = history.curve("score") if history is not None else []
+    if curve:
+        return float(max(curve))
+    score = getattr(model, "validation_score", None)
+    if score is None:
+        raise ParameterError(f"{type(model).__name__} has no validation score to be tuned by; use trials=0.")
+    return float(score(validation))
 
 
 def _suggest(trial: Any, name: str, search: Search) -> Any:

@@ -111,7 +111,7 @@ class EASE(Estimator):
             self.weights_, self.precision_ = solve(gram, ridge)
             features = self._features(rows.user, rows.item)
             self.coefficients_ = logistic(features, data.outcome(rows))
-            score = self._validation_score(validation) if len(ridges) > 1 else 0.0
+            score = self.validation_score(validation) if len(ridges) > 1 else 0.0
             if score > best:
                 best, kept = score, (ridge, self.weights_, self.precision_, self.coefficients_)
         assert kept is not None
@@ -129,7 +129,8 @@ class EASE(Estimator):
         x.data = data.outcome(log)[log.by_user(data.n_users)[1]].astype(np.float32)
         return x
 
-    def _validation_score(self, validation: ValidationPart) -> float:
+    def validation_score(self, validation: ValidationPart) -> float:
+        """Higher is better: what the ridge, and tuning, are chosen by."""
         data = validation.data
         log, r = data.biased, data.outcome(data.biased)
         if validation.history is not None:

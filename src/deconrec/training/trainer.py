@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from deconrec.errors import TrainingError
@@ -104,7 +105,7 @@ class Trainer:
 
 
 def _one_pass(
-    nets: Nets, movers: list[Mover], sampler: Sampler, source: Source, rng: object, epoch: int
+    nets: Nets, movers: list[Mover], sampler: Sampler, source: Source, rng: np.random.Generator, epoch: int
 ) -> dict[str, float]:
     """One epoch of one phase; gives the batch-weighted mean of every term."""
     sums: dict[str, torch.Tensor] = {}
@@ -113,7 +114,7 @@ def _one_pass(
     ] = {}  # batches that a term stayed finite for: the cause fails before its effects
     owners: dict[str, tuple[str, ...]] = {}
     batches = 0
-    for batch in sampler.batches(source, rng, epoch):  # type: ignore[arg-type]
+    for batch in sampler.batches(source, rng, epoch):
         batches += 1
         for mover in movers:
             for name, value in mover.move(nets, batch).items():
