@@ -24,6 +24,7 @@ from torch import Tensor
 
 from deconrec.base import ExposureModel, Spec
 from deconrec.data.dataset import Dataset
+from deconrec.exposure.check import PredictiveCheck, predictive_check
 from deconrec.losses.elbo import annealed, bernoulli_log_likelihood
 from deconrec.nn.vae import ExposureVAE, kl_to_standard
 from deconrec.pairs import NO_TABLES, Batch, Rows
@@ -48,15 +49,17 @@ class VAEExposure(ExposureModel):
     kl: float = parameter(1.0, "largest weight beta of the KL term", low=0)
     anneal: float = parameter(20.0, "epochs over which the KL weight grows from 0", low=0)
     popularity_bias: bool = parameter(True, "start the decoder's bias at logit(item popularity), not 0")
+    check_draws: int = parameter(100, "replications in the predictive check; 0 = no check", low=0)
     device: str = parameter("cpu", "torch device")
     seed: int = parameter(0, "draws initial values and batches", low=0)
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         nets_: Nets
         history_: History
+        check_: PredictiveCheck | None
 
     def fit(self, data: Dataset, validation: Dataset | None = None) -> VAEExposure:
-        """Fit to the exposures of the biased log; `validation` (kept rows of validation users) is not used."""
+        """Fit to the exposures of the biased log; `validation` (the rows given for new users) is only checked on."""
         self.check_params()
         generator = seed_sequence(self.seed, "exposure").generate_state(1)[0]
         with torch.random.fork_rng(devices=[]):
@@ -66,6 +69,12 @@ class VAEExposure(ExposureModel):
             source = Source.of(data, NO_TABLES, self.device)
             self.history_ = trainer.run(
                 self.nets_, self.program(), Blocks(min(self.batch, data.n_users)), source
+            )
+        self.check_ = None
+        if self.check_draws:
+            whom = data if validation is None else validation
+            self.check_ = predictive_check(
+                self, whom, new_users=validation is not None, draws=self.check_draws, seed=self.seed
             )
         return self
 
@@ -99,14 +108,34 @@ class VAEExposure(ExposureModel):
         return self.nets_.exposure.encode(rows)[0]
 
     @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """(B, n_items) P(a_ui = 1 | z_u)."""
+        return torch.sigmoid(self.nets_.exposure.decode(z))
+
     def reconstruct(self, rows: Rows) -> Tensor:
         """(B, n_items) P(a_ui = 1 | z_u) at the mean z."""
-        return torch.sigmoid(self.nets_.exposure.decode(self.confounder(rows)))
+        return self.decode(self.confounder(rows))
+
+    @torch.no_grad()
+    def posterior_logits(
+        self, rows: Rows, held: np.ndarray, draws: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """(draws, B, J) logits of exposure to the items `held`, z drawn from q(z | a_u)."""
+        self.nets_.eval()
+        net = self.nets_.exposure
+        mean, log_std = (t.cpu().numpy() for t in net.encode(rows.to(self.device)))
+        z = mean + np.exp(log_std) * rng.standard_normal((draws, *mean.shape), dtype=np.float32)
+        weight, bias = (p.detach().cpu().numpy()[held] for p in (net.decode.weight, net.decode.bias))
+        logits: np.ndarray = z @ weight.T + bias
+        return logits
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {k: v.detach().cpu().numpy() for k, v in self.nets_.state_dict().items()}
+        nets = {k: v.detach().cpu().numpy() for k, v in self.nets_.state_dict().items()}
+        return nets if self.check_ is None else nets | self.check_._state()
 
     def _restore(self, state: Mapping[str, np.ndarray], spec: Spec) -> None:
         self.nets_ = self.nets(spec)
-        self.nets_.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in state.items()})
+        nets = {k: v for k, v in state.items() if not k.startswith("check.")}
+        self.nets_.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in nets.items()})
         self.nets_.to(self.device).eval()
+        self.check_ = PredictiveCheck._restored(state)
