@@ -1,7 +1,7 @@
 """Data by name: public data sets, simulators and data files behind one call.
 
 A name takes parameters as a method does: "sim-pairs:confounding=2+n_users=500". A simulator draws a fresh world for
-each seed; everything else is one data set, whatever the seed.
+each seed, a semi-real data set fresh users or fresh exposures; everything else is one data set, whatever the seed.
 """
 
 from __future__ import annotations
@@ -25,15 +25,20 @@ class Entry:
 
     Attributes
     ----------
-    kind: "public" (files under the root), "gated" (the user brings them) or "simulator".
+    kind: "public" (files under the root), "gated" (the user brings them), "simulator", or "semi-real" (made from files
+        under the root, the rest simulated).
     says: one sentence.
     module, function: where it is built.
+    metrics: what `compare` computes unless told otherwise, where the protocol's defaults do not fit.
+    new_users: whether each seed draws users of its own; real ones are the same for every seed.
     """
 
-    kind: Literal["public", "gated", "simulator"]
+    kind: Literal["public", "gated", "simulator", "semi-real"]
     says: str
     module: str
     function: str
+    metrics: tuple[str, ...] = ()
+    new_users: bool = False
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -43,6 +48,22 @@ CATALOGUE: dict[str, Entry] = {
     "movielens-1m": Entry("public", "1,000,209 film ratings.", "data.sources.movielens", "load_1m"),
     "movielens-100k": Entry("public", "100,000 film ratings.", "data.sources.movielens", "load_100k"),
     "kuairec": Entry("public", "Short videos; a fully observed part.", "data.sources.kuairec", "load"),
+    "kuairec-semi": Entry(
+        "semi-real",
+        "KuaiRec's fully observed matrix under simulated exposure, with hidden confounding on a dial.",
+        "simulate",
+        "kuairec_semi",
+        (
+            "auc",
+            "ndcg@50/shown",
+            "recall@50/shown",
+            "ndcg@50/full",
+            "recall@50/full",
+            "logloss/full",
+            "logloss",
+            "mse",
+        ),
+    ),
     "yahoo-r3": Entry("gated", "Songs: chosen and randomly shown ratings.", "data.sources.yahoo_r3", "load"),
     "amazon-video-games": Entry("public", "Video game reviews.", "data.sources.amazon", "load"),
     "sim-pairs": Entry(
@@ -50,6 +71,20 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "sim-deconf": Entry(
         "simulator", "Paper 1's fully simulated data: multi-cause confounders.", "simulate", "deep_deconf"
+    ),
+    "ml-causal": Entry(
+        "semi-real",
+        "Paper 1's simulated users of MovieLens 1M; its exposure rate and ratings.",
+        "simulate",
+        "ml_causal",
+        new_users=True,
+    ),
+    "vg-causal": Entry(
+        "semi-real",
+        "Paper 1's simulated users of Amazon video games; their exposure rate and ratings.",
+        "simulate",
+        "vg_causal",
+        new_users=True,
     ),
 }
 
@@ -61,13 +96,17 @@ class Opened:
     Attributes
     ----------
     name: as the user wrote it.
-    fresh: whether each seed is a world of its own.
+    fresh: whether each seed is a draw of its own.
+    same_users: whether the users, and what they like, are the same for every seed.
+    metrics: what `compare` computes unless told otherwise; () = the protocol's defaults.
     """
 
     name: str
     fresh: bool
     draw_: Callable[[int], tuple[Dataset, Truth | None]]
     params: Mapping[str, Any] = field(default_factory=dict)
+    same_users: bool = True
+    metrics: tuple[str, ...] = ()
 
     def draw(self, seed: int) -> tuple[Dataset, Truth | None]:
         """The data set, and what only the simulator knows (None for real data)."""
@@ -108,8 +147,15 @@ def open_data(name: str | Path, root: str | Path | None = None) -> Opened:
     entry = CATALOGUE[key]
     function = getattr(import_module(f"deconrec.{entry.module}"), entry.function)
     settings = typed_settings(text, function)
-    if entry.kind == "simulator":
-        return Opened(text, True, lambda seed: function(**{"seed": seed} | settings), settings)
+    if entry.kind in ("simulator", "semi-real"):
+        real = entry.kind == "semi-real"
+
+        def draw(seed: int) -> tuple[Dataset, Truth | None]:
+            return function(*([root] if real else []), **{"seed": seed} | settings)
+
+        return Opened(
+            text, True, draw, settings, same_users=real and not entry.new_users, metrics=entry.metrics
+        )
     data = function(root, **settings)
     return Opened(text, False, lambda seed: (data, None), settings)
 
@@ -157,7 +203,9 @@ def _typed(name: str, text: str, default: Any) -> Any:
     return text
 
 
-def write_world(name: str, settings: Mapping[str, str], seed: int, out: str | Path) -> Path:
+def write_world(
+    name: str, settings: Mapping[str, str], seed: int, out: str | Path, root: str | Path | None = None
+) -> Path:
     """Draw a simulator's world and write it: the tables and data.toml that `fit` and `compare` read, and truth/ apart.
 
     Parameters
@@ -165,6 +213,7 @@ def write_world(name: str, settings: Mapping[str, str], seed: int, out: str | Pa
     name: a simulator, with or without parameters ("sim-pairs:confounding=2").
     settings: more parameters, as text.
     out: the folder; an earlier world there is replaced whole.
+    root: folder of the public data sets, for the worlds that are made from one; None as in `load`.
 
     truth/truth.safetensors holds the arrays of `Truth`: outcome, rating, propensity, nominal_propensity, confounder
     (those that the world has) and extra.*, rows and columns in the order of users.parquet and items.parquet.
@@ -172,16 +221,17 @@ def write_world(name: str, settings: Mapping[str, str], seed: int, out: str | Pa
     Raises
     ------
     UnknownName: no simulator of that name.  FileError: the folder holds something else.
+    MissingData: the files that the world is made from are not there.
     """
     from safetensors.numpy import save_file
 
     from deconrec.data.files import replaced_folder, write_tables
 
-    simulators = [n for n, e in CATALOGUE.items() if e.kind == "simulator"]
+    simulators = [n for n, e in CATALOGUE.items() if e.kind in ("simulator", "semi-real")]
     if name.partition(":")[0] not in simulators:
         raise UnknownName("simulator", name, simulators)
     text = "+".join([name.partition(":")[2], *(f"{k}={v}" for k, v in settings.items())]).strip("+")
-    data, truth = open_data(f"{name.partition(':')[0]}:{text}").draw(seed)
+    data, truth = open_data(f"{name.partition(':')[0]}:{text}", root).draw(seed)
     assert truth is not None
     named = ("outcome", "rating", "propensity", "nominal_propensity", "confounder")
     arrays = {n: getattr(truth, n) for n in named if getattr(truth, n) is not None}

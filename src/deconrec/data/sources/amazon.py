@@ -70,9 +70,13 @@ def load(root: str | Path | None = None, *, core: int = 5, check_counts: bool = 
 
 
 def k_core(log: pl.DataFrame, least: int) -> pl.DataFrame:
-    """The rows left when users and items with fewer than `least` rows are removed until none is left."""
+    """The rows left when users and items with fewer than `least` ratings are removed until none is left.
+
+    A pair that stands in several rows is one rating.
+    """
+    user, item = pl.col("user_id"), pl.col("item_id")
     while True:
-        kept = log.filter(pl.len().over("user_id") >= least).filter(pl.len().over("item_id") >= least)
+        kept = log.filter(item.n_unique().over(user) >= least).filter(user.n_unique().over(item) >= least)
         if len(kept) == len(log):
             return log
         log = kept
