@@ -20,7 +20,7 @@ from deconrec.experiments.metrics import (
 
 @pytest.mark.parametrize(
     "name",
-    ["auc", "mse", "logloss", "ece", "auc/leaked", "mse/truth", "ndcg@5/shown", "recall@5/shown/leaked",
+    ["auc", "mse", "logloss", "logloss/full", "ece", "auc/leaked", "mse/truth", "ndcg@5/shown", "recall@5/shown/leaked",
      "recall_capped@20/full", "ndcg@20/full/biased"],
 )  # fmt: skip
 def test_names_round_trip(name: str) -> None:
@@ -28,7 +28,19 @@ def test_names_round_trip(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["accuracy", "ndcg", "ndcg@5", "ndcg@0/shown", "auc@5", "ndcg@5/some", "logloss/truth"]
+    "name",
+    [
+        "accuracy",
+        "ndcg",
+        "ndcg@5",
+        "ndcg@0/shown",
+        "auc@5",
+        "ndcg@5/some",
+        "logloss/truth",
+        "auc/full",
+        "logloss/shown",
+        "logloss/full/leaked",
+    ],
 )
 def test_bad_names(name: str) -> None:
     with pytest.raises((UnknownName, ParameterError)):
@@ -58,6 +70,8 @@ def test_without_unbiased_data_names_say_biased(world) -> None:
     assert check_metrics(["auc"], data, "pairs", None) == ["auc/biased"]
     with pytest.raises(DataError, match="truth"):
         check_metrics(["mse/truth"], data, "pairs", None)
+    with pytest.raises(DataError, match="outcomes of all pairs"):
+        check_metrics(["logloss/full"], world[0], "pairs", None)
 
 
 def test_pairs_metrics_against_a_slow_twin(world) -> None:
@@ -65,7 +79,7 @@ def test_pairs_metrics_against_a_slow_twin(world) -> None:
     parts = PairsSplit(seed=0).apply(data)
     test = PairsSplit(seed=0).apply(data).test.open()
     names = ["auc", "mse", "logloss", "ndcg@3/shown", "recall@3/shown", "ndcg@5/full", "recall@5/full", "mse/truth",
-             "auc/truth", "auc/leaked", "recall@5/full/leaked"]  # fmt: skip
+             "auc/truth", "auc/leaked", "recall@5/full/leaked", "logloss/full"]  # fmt: skip
     got = evaluate_pairs(model, parts.test, data, names, truth)
     with pytest.raises(SealedTest):
         evaluate_pairs(model, parts.test, data, names, truth)
@@ -95,21 +109,36 @@ def test_pairs_metrics_against_a_slow_twin(world) -> None:
         ideal = sum(1 / np.log2(n + 2) for n in range(min(k, len(positives))))
         return len(hits) / len(positives), sum(1 / np.log2(h + 2) for h in hits) / ideal
 
-    shown, full = [], []
+    shown, full, drawn = [], [], []
     for u in range(data.n_users):
         own = [(i, r) for v, i, r in rows if v == u]
         positives = {i for i, r in own if r}
+        everything = [(scores[u, i], i) for i in range(data.n_items) if (u, i) not in known]
         if positives:
             shown.append(ranked([(scores[u, i], i) for i, _ in own], positives, 3))
-            everything = [(scores[u, i], i) for i in range(data.n_items) if (u, i) not in known]
+            drawn.append(ranked(everything, positives, 5))
+        # Every outcome is known: all positives outside what the model was given are to be found.
+        positives = {i for _, i in everything if truth.rating[u, i]}
+        if positives:
             full.append(ranked(everything, positives, 5))
     assert got.metrics["recall@3/shown"] == pytest.approx(np.mean([r for r, _ in shown]))
     assert got.metrics["ndcg@3/shown"] == pytest.approx(np.mean([n for _, n in shown]))
     assert got.metrics["recall@5/full"] == pytest.approx(np.mean([r for r, _ in full]))
     assert got.metrics["ndcg@5/full"] == pytest.approx(np.mean([n for _, n in full]))
+    without = evaluate_pairs(
+        model, PairsSplit(seed=0).apply(data).test, data, ["recall@5/full", "ndcg@5/full"], None
+    )
+    assert without.metrics["recall@5/full"] == pytest.approx(np.mean([r for r, _ in drawn]))
+    assert without.metrics["ndcg@5/full"] == pytest.approx(np.mean([n for _, n in drawn]))
     outside = [(u, i) for u in range(data.n_users) for i in range(data.n_items) if (u, i) not in known]
     error = np.mean([(scores[u, i] - truth.outcome[u, i]) ** 2 for u, i in outside])
     assert got.metrics["mse/truth"] == pytest.approx(error, abs=1e-7)
+    losses = [
+        -np.log(p if truth.rating[u, i] else 1 - p)
+        for u, i in outside
+        for p in [np.clip(scores[u, i], 1e-7, 1 - 1e-7)]
+    ]
+    assert got.metrics["logloss/full"] == pytest.approx(np.mean(losses), abs=1e-6)
     assert got.skipped["ndcg@3/shown"] == len(set(test.log.user.tolist())) - len(shown)
 
 

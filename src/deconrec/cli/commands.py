@@ -14,6 +14,7 @@ from deconrec.cli import (
     predict,
     recommend,
     report,
+    reproduce,
     simulate,
 )
 
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command("predict")(predict.predict)
     app.command("recommend")(recommend.recommend)
     app.command("compare")(compare.compare)
+    app.command("reproduce")(reproduce.reproduce)
     app.command("report")(report.report)
     app.command("simulate")(simulate.simulate)
     app.command("demo")(demo.demo)

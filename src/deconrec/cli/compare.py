@@ -32,8 +32,11 @@ def compare(
         str, typer.Option("--split", help="record, or time: the past trains, the future tests.")
     ] = "record",
     trials: Annotated[
-        int, typer.Option("--trials", min=0, help="Tuning trials a method and seed; 0 = defaults.")
+        int, typer.Option("--trials", min=0, help="Tuning trials of a search; 0 = defaults.")
     ] = 0,
+    search: Annotated[
+        str, typer.Option("--search", help="One search a split, or shared: one a method for all splits.")
+    ] = "split",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
     root: Root = None,
     report: Annotated[
@@ -55,6 +58,7 @@ def compare(
         select=select,  # type: ignore[arg-type]  # compare refuses other words
         split=split,  # type: ignore[arg-type]  # compare refuses other words
         trials=trials,
+        search=search,  # type: ignore[arg-type]  # compare refuses other words
         workers=workers,
         root=root,
         progress=not quiet,

@@ -11,13 +11,20 @@ from deconrec.cli.options import Quiet
 
 
 def report(
-    result: Annotated[str, typer.Argument(metavar="RESULT.json", help="The JSON of a comparison.")],
+    result: Annotated[
+        str, typer.Argument(metavar="RESULT.json", help="The JSON of a comparison or a reproduction.")
+    ],
     out: Annotated[str, typer.Option("--out", metavar="FILE.html", help="The report.")],
     quiet: Quiet = False,
 ) -> None:
     """Draw the HTML report of a comparison from its JSON."""
-    from deconrec.experiments.results import Result
+    from deconrec.experiments.results import Reproduction, Result
     from deconrec.report.html import write_report
+    from deconrec.report.paper import sections
 
-    write_report(Result.read(result), out)
+    read = Result.read(result)
+    if isinstance(read, Reproduction):
+        write_report(read, out, title=read.title, extra=sections(read))
+    else:
+        write_report(read, out)
     output.say(f"report: {out}")

@@ -11,8 +11,9 @@ import polars as pl
 from deconrec.catalogue import write_world
 from deconrec.data.dataset import Dataset
 from deconrec.data.files import write_file
-from deconrec.experiments.compare import compare, one_thread
+from deconrec.experiments.compare import compare
 from deconrec.experiments.results import Result, higher_is_better
+from deconrec.experiments.runs import one_thread
 from deconrec.methods import make
 
 WORLD = "sim-pairs:confounding=2+n_users=600+n_items=300+exposure_rate=0.08+unbiased_share=0.1"

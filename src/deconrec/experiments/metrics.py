@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -62,8 +63,12 @@ class Metric:
             raise ParameterError(
                 f"metric '{name}' must name its cut-off and candidates, as {base}@5/shown or {base}@20/full."
             )
-        if base in POINTWISE and (k is not None or candidates is not None):
-            raise ParameterError(f"metric '{name}' has no cut-off and no candidates; write '{base}'.")
+        everywhere = base == "logloss" and candidates == "full" and variant is None
+        if base in POINTWISE and (k is not None or (candidates is not None and not everywhere)):
+            raise ParameterError(
+                f"metric '{name}' has no cut-off and no candidates; write '{base}'. Only logloss/full exists (over "
+                "all pairs outside the biased log, U and V)."
+            )
         if variant == "truth" and base not in ("mse", "auc"):
             raise ParameterError(
                 f"metric '{name}' cannot be compared with the truth; there are mse/truth and auc/truth."
@@ -130,6 +135,10 @@ def check_metrics(names: Sequence[str], data: Dataset, protocol: str, truth: Tru
         metric = Metric.parse(name)
         if metric.variant == "truth" and truth is None:
             raise DataError(f"metric '{name}' needs a simulator's truth; '{data.name}' is no simulator.")
+        if (metric.base, metric.candidates) == ("logloss", "full") and truth is None:
+            raise DataError(
+                f"metric '{name}' needs the outcomes of all pairs, which '{data.name}' does not have; use 'logloss'."
+            )
         if biased and metric.variant is None:
             # Nothing unbiased to test on: the name says so, asked for or not.
             metric = Metric(metric.base, metric.k, metric.candidates, "biased")
@@ -151,10 +160,18 @@ def evaluate_pairs(
     """Open the test part and evaluate a model on it, once; pairs protocol."""
     test = sealed.open()
     out = Evaluated()
+    everywhere = _Everywhere(model, test, data, truth)
     answers: dict[str | None, tuple[Log, np.ndarray]] = {}
     for name in names:
         metric = Metric.parse(name)
         if metric.variant == "truth":
+            out.metrics[name] = everywhere.against_truth(metric.base)
+            continue
+        if truth is not None and metric.candidates == "full" and metric.variant is None:
+            if metric.base == "logloss":
+                out.metrics[name] = everywhere.logloss()
+            else:
+                out.ranked(name, everywhere.ranked(metric))
             continue
         where = "leaked" if metric.variant == "leaked" else None
         if where not in answers:
@@ -169,9 +186,6 @@ def evaluate_pairs(
             out.ranked(name, placed.values(metric.base, metric.k or 1))
         else:
             out.ranked(name, _full_pairs(model, test, log, data, metric))
-    asked = [n for n in names if n.endswith("/truth")]
-    if asked and truth is not None:
-        out.metrics |= _against_truth(model, test, data, truth, asked)
     return out
 
 
@@ -213,21 +227,55 @@ def _full_pairs(
     return ranking.join(parts).values(metric.base, metric.k or 1)
 
 
-def _against_truth(
-    model: Estimator, test: PairsTest, data: Dataset, truth: Truth, names: Sequence[str]
-) -> dict[str, float]:
-    """Errors against the known expected outcome, over all pairs that the model was not given."""
-    scores = model.score(data.users.values, unknown="fallback")
-    outside = np.ones(data.shape, bool)
-    outside[test.known.nonzero()] = False
-    prediction, expected = scores[outside], truth.outcome[outside]
-    out = {}
-    for name in names:
-        base = Metric.parse(name).base
-        out[name] = (
-            rating.mse(prediction, expected) if base == "mse" else rating.soft_auc(prediction, expected)
-        )
-    return out
+class _Everywhere:
+    """Metrics over all pairs that the model was not given, where every outcome is known; scored once."""
+
+    def __init__(self, model: Estimator, test: PairsTest, data: Dataset, truth: Truth | None) -> None:
+        self._model, self._test, self._data, self._truth = model, test, data, truth
+
+    @cached_property
+    def _scores(self) -> np.ndarray:
+        return self._model.score(self._data.users.values, unknown="fallback")
+
+    @cached_property
+    def _outside(self) -> np.ndarray:
+        outside = np.ones(self._data.shape, bool)
+        outside[self._test.known.nonzero()] = False
+        return outside
+
+    @cached_property
+    def _known(self) -> Truth:
+        assert self._truth is not None  # check_metrics refused otherwise
+        return self._truth
+
+    @cached_property
+    def _placed(self) -> dict[int, ranking.Placement]:
+        return {}
+
+    def against_truth(self, base: str) -> float:
+        """Against the expected outcome."""
+        prediction, expected = self._scores[self._outside], self._known.outcome[self._outside]
+        return rating.mse(prediction, expected) if base == "mse" else rating.soft_auc(prediction, expected)
+
+    def logloss(self) -> float:
+        """Against the drawn (or real) outcome of every pair."""
+        probability = np.clip(self._scores[self._outside], 0.0, 1.0)
+        return rating.logloss(probability, self._data.outcome_scale.inward(self._known.rating[self._outside]))
+
+    def ranked(self, metric: Metric) -> ranking.RankingValues:
+        """Every positive outside what the model was given is to be found, not the test rows' alone."""
+        depth = metric.k or 1
+        if depth not in self._placed:
+            size = max(1, CELLS // self._data.n_items)
+            parts = []
+            for start in range(0, self._data.n_users, size):
+                block = np.arange(start, min(start + size, self._data.n_users))
+                outside = self._outside[block]
+                relevant = _positive(self._data, self._known.rating[block]) & outside
+                scores = self._scores[block]
+                parts.append(ranking.place_block(scores, relevant, ~outside, block, depth=depth))
+            self._placed[depth] = ranking.join(parts)
+        return self._placed[depth].values(metric.base, depth)
 
 
 def evaluate_users(

@@ -113,7 +113,9 @@ class Result(Record):
         from deconrec.errors import FileError
 
         try:
-            return cls.model_validate_json(Path(path).read_text())
+            text = Path(path).read_text()
+            kind = Reproduction if cls is Result and '"verdict"' in text else cls
+            return kind.model_validate_json(text)
         except (OSError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise FileError(f"'{path}' is not the JSON of a comparison: {first}") from error
@@ -134,6 +136,89 @@ class Result(Record):
     def metrics(self) -> list[str]:
         """Metrics in the order of the call."""
         return list(dict.fromkeys(m for run in self.runs for m in run.metrics))
+
+
+class Published(Record):
+    """A figure of the paper, typed in from it; `setting` is {} where it holds at every setting."""
+
+    method: str
+    metric: str
+    setting: Setting = Field(default_factory=dict)
+    value: float
+
+
+class Compared(Record):
+    """A figure of the paper beside ours.
+
+    verdict: "reproduced" (the paper's figure lies in our 95 % interval widened by the tolerance), "below" or "above"
+    (ours is lower or higher than that), "not comparable" (other data: see the reason), "missing" (no runs of ours).
+    """
+
+    method: str
+    metric: str
+    setting: Setting = Field(default_factory=dict)
+    paper: float
+    mean: float | None
+    low: float | None
+    high: float | None
+    tolerance: float
+    verdict: str
+
+
+class Contrast(Record):
+    """The test behind a claim: a at one setting against b at another; difference = a - b."""
+
+    a: str
+    b: str
+    setting_a: Setting = Field(default_factory=dict)
+    setting_b: Setting = Field(default_factory=dict)
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    test: str
+    unit: str
+
+
+class Claimed(Record):
+    """A sentence of the paper, tested.
+
+    verdict: "shown" (every contrast is significant in the claim's favour, after Holm over the claims of the
+    experiment), "contradicted" (one is significant against it), "not shown" (anything else), "missing".
+    """
+
+    says: str
+    metric: str
+    verdict: str
+    contrasts: list[Contrast]
+
+
+class Verdict(Record):
+    """What became of a table or figure.
+
+    says: sentences, the finding first. counts: cells by verdict, of the headline's metrics (leaked twins apart).
+    """
+
+    says: list[str]
+    counts: dict[str, int]
+    cells: list[Compared]
+    claims: list[Claimed]
+
+
+class Reproduction(Result):
+    """A table or figure of a paper made again: the comparison, the paper's figures, and the verdict.
+
+    missing: what was not done, in words. picture: metrics that are drawn over the settings.
+    """
+
+    name: str
+    title: str
+    says: str
+    paper: list[Published]
+    verdict: Verdict
+    missing: list[str] = Field(default_factory=list)
+    picture: list[str] = Field(default_factory=list)
 
 
 LOWER_IS_BETTER = ("mse", "logloss", "ece")

@@ -1,0 +1,597 @@
+"""`reproduce`: a table or figure of a paper made again from its spec, resumable, with the paper's figures beside ours.
+
+What is done is kept as lines of a `Store`, so that a run may be stopped at any moment: the next one does what is
+missing. A run's key holds the data's fingerprint, the method, its parameters, the setting and the seed; no commit,
+version or machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from deconrec.base import Estimator, Propensity
+from deconrec.catalogue import Opened
+from deconrec.data.dataset import Dataset, Truth
+from deconrec.data.split import Parts
+from deconrec.errors import DataError, ParameterError, TrainingError
+from deconrec.experiments.compare import (
+    SHARED_NOTE,
+    distribution_of,
+    environment,
+    protocol_of,
+    search_record,
+    unit_of,
+)
+from deconrec.experiments.judge import Outcome, Unit, judge, letters
+from deconrec.experiments.metrics import check_metrics
+from deconrec.experiments.pool import Job, progress_bar, run_jobs
+from deconrec.experiments.results import Reproduction, Run, Summary, Test, Verdict, finite
+from deconrec.experiments.runs import DESK, Plan, check_methods, prepared, run_one, try_one
+from deconrec.experiments.search import (
+    Searched,
+    Searcher,
+    Trial,
+    has_parameter,
+    named_settings,
+    space_of,
+)
+from deconrec.experiments.spec import COMMAND, Setting, Spec, load_spec
+from deconrec.experiments.store import Store, key_of, packed, unpacked
+from deconrec.experiments.verdict import (
+    compared,
+    counts_of,
+    other_data,
+    published,
+    sentences,
+    shown,
+    tested_claims,
+    words,
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that could not be made, and why."""
+
+    why: str
+
+
+def reproduce(
+    name: str | Path,
+    *,
+    seeds: int | None = None,
+    quick: bool = False,
+    data: str | None = None,
+    root: str | Path | None = None,
+    trials: int | None = None,
+    workers: int = 1,
+    force: bool = False,
+    run: bool = True,
+    results: str | Path | None = None,
+    progress: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Reproduction:
+    """Make a table or figure of a paper again.
+
+    Parameters
+    ----------
+    name: an experiment ("res-dr/table1-coat"), or a TOML file of that form.
+    seeds: how many; None = the spec's.
+    quick: the spec's quick form: minutes, to see that everything runs. Its lines stand in a file of their own.
+    data: other data than the spec's, with the same columns (a catalogue name or a TOML data file).
+    root: folder of the public data sets.
+    trials: of each search; None = the spec's, 0 = the methods' defaults. More trials go on from those made before.
+    workers: processes, one thread each.
+    force: do again what is done; the new lines replace the old ones.
+    run: False = do nothing, and report what is there; `missing` names the rest.
+    results: folder of the lines, NAME.jsonl; None = experiments/results in a checkout, else deconrec-results.
+    progress: show a progress bar on a terminal.
+    say: is told what is done and what is left.
+
+    Raises
+    ------
+    UnknownName: no such experiment.  FileError: a spec or a results file that is none.
+    MissingData: says what to fetch.  ParameterError, DataError: before anything is fitted.
+    """
+    if (seeds is not None and seeds < 1) or (trials is not None and trials < 0) or workers < 1:
+        raise ParameterError(
+            f"reproduce needs seeds >= 1, trials >= 0 and workers >= 1; got {seeds}, {trials} and {workers}."
+        )
+    called, spec = load_spec(name)
+    spec = spec.quicker() if quick else spec
+    changes: dict[str, Any] = {} if seeds is None else {"seeds": seeds}
+    if trials is not None:
+        changes["search"] = spec.search.model_copy(update={"trials": trials})
+    if data is not None:
+        changes["dataset"] = data
+    spec = spec.model_copy(update=changes)
+    store = Store(results_path(called, results, quick), say)
+    DESK.clear()
+    try:
+        work = _Work.of(called, spec, None if root is None else str(root), store, force)
+        if run:
+            work.do(workers, progress, say)
+        return work.report(quick)
+    finally:
+        DESK.clear()
+
+
+def results_path(name: str, results: str | Path | None = None, quick: bool = False) -> Path:
+    """The file of an experiment's lines; see `reproduce`."""
+    if results is None:
+        inside = Path("src/deconrec").is_dir() and Path("experiments").is_dir()
+        results = Path("experiments/results") if inside else Path("deconrec-results")
+    return Path(results) / f"{name}{'.quick' if quick else ''}.jsonl"
+
+
+# ---------------------------------------------------------------------- what is to be done
+@dataclass
+class _Case:
+    """One setting: its plan, its data on the first seed, and the fingerprint that stands for the data."""
+
+    setting: Setting
+    plan: Plan
+    opened: Opened
+    data: Dataset
+    truth: Truth | None
+    parts: Parts[Any]
+    fingerprint: str
+
+    @property
+    def unit(self) -> Unit:
+        return unit_of(self.opened, self.parts)
+
+
+@dataclass
+class _Search:
+    """A search, and the (case, method) pairs that wait for its parameters."""
+
+    case: _Case
+    method: str
+    base: dict[str, Any]
+    setting: Setting
+    key: str
+    searcher: Searcher
+    users: list[tuple[int, str]] = field(default_factory=list)
+    failed: str = ""
+
+    @property
+    def found(self) -> Searched | None:
+        """The result, once all trials are made (or there is nothing to search)."""
+        if not self.searcher.finished or self.failed:
+            return None
+        return self.searcher.result()
+
+
+@dataclass
+class _Work:
+    """An experiment in progress."""
+
+    name: str
+    spec: Spec
+    cases: list[_Case]
+    store: Store
+    searches: dict[str, _Search]
+    of_run: dict[tuple[int, str], _Search | None]
+    ignored: set[str]  # keys of lines that are to be done again
+    forced: bool = False
+
+    @classmethod
+    def of(cls, name: str, spec: Spec, root: str | None, store: Store, force: bool) -> _Work:
+        cases: list[_Case] = []
+        for setting in spec.settings:
+            cases.append(_case(spec, setting, root))
+        work = cls(name, spec, cases, store, {}, {}, set(store.lines) if force else set(), force)
+        for at, case in enumerate(cases):
+            models = {m: prepared(m, work.base(m, case.setting)) for m in spec.methods}
+            check_methods(models, case.data, case.parts, case.plan)
+            for method in spec.methods:
+                work.of_run[at, method] = work._search(at, method, models[method], root)
+        return work
+
+    # ------------------------------------------------------------------ parameters, settings, keys
+    def base(self, method: str, setting: Setting) -> dict[str, Any]:
+        """Parameters that the spec and the setting give a method: those that it has and its text does not set."""
+        dialled = {n: v for n, v in setting.items() if self.spec.dials[n] == "parameter"}
+        return {n: v for n, v in (self.spec.set | dialled).items() if reaches(method, n)}
+
+    def effective(self, method: str, setting: Setting) -> Setting:
+        """The part of a setting that changes what the method does."""
+        return {n: v for n, v in setting.items() if self.spec.dials[n] != "parameter" or reaches(method, n)}
+
+    def _search(self, at: int, method: str, model: Estimator, root: str | None) -> _Search | None:
+        spec, setting = self.spec, self.cases[at].setting
+        if not spec.search.trials:
+            return None
+        wanted = self.effective(method, setting | (spec.search.at or {}))
+        if not _sees_unbiased(model, self.cases[at].plan):
+            # Its search is the same whatever the size of U: it is made at the first one.
+            first = self.cases[0].setting
+            wanted = {n: first[n] if spec.dials[n] == "unbiased" else v for n, v in wanted.items()}
+        whole = self.cases[0].setting | wanted
+        case = next((c for c in self.cases if c.setting == whole), None) or _case(spec, whole, root)
+        base = self.base(method, whole)
+        fixed = {*named_settings(method), *base, *spec.search.left(method)}
+        ranges = {n: r.search() for n, r in spec.search.ranges.items()}
+        seeds = list(range(spec.search.splits))
+        prototype = prepared(method, base)
+        key = key_of(
+            kind="search",
+            data=case.fingerprint,
+            method=method,
+            params=_described(prototype),
+            setting=wanted,
+            split=_split(case.plan),
+            seeds=seeds,
+            space={n: asdict(s) for n, s in space_of(prototype, fixed, ranges).items()},
+            prune=spec.search.prune,
+        )
+        if key not in self.searches:
+            searcher = Searcher(
+                prototype,
+                spec.search.trials,
+                fixed=fixed,
+                ranges=ranges,
+                prune=spec.search.prune,
+                done=self._trials(key),
+            )
+            search = _Search(case, method, base, wanted, key, searcher)
+            self._settle(search)
+            self.searches[key] = search
+        self.searches[key].users.append((at, method))
+        return self.searches[key]
+
+    def _trials(self, search: str) -> list[Trial]:
+        """Trials of a search that were made before, up to the first gap."""
+        done: list[Trial] = []
+        while (line := self._known(_trial_key(search, len(done)))) is not None:
+            scores = tuple(line["scores"])
+            done.append(Trial(line["params"], scores, line["state"], line["seconds"], line.get("failed", "")))
+        return done
+
+    def _settle(self, search: _Search) -> None:
+        """Note a search whose every trial failed."""
+        if search.searcher.finished:
+            try:
+                search.searcher.result()
+            except ParameterError as error:
+                search.failed = str(error)
+
+    def params(self, at: int, method: str) -> dict[str, Any] | None:
+        """All parameters beyond the method's own for its runs at a setting; None while its search is not done."""
+        search, base = self.of_run[at, method], self.base(method, self.cases[at].setting)
+        if search is None:
+            return base
+        found = search.found
+        return None if found is None else found.params | base
+
+    def run_key(self, at: int, method: str, seed: int, params: Mapping[str, Any]) -> str:
+        """The key of a run."""
+        case = self.cases[at]
+        return key_of(
+            kind="run",
+            data=case.fingerprint,
+            method=method,
+            params=_described(prepared(method, params)),
+            setting=self.effective(method, case.setting),
+            split=_split(case.plan),
+            seed=seed,
+        )
+
+    def _known(self, key: str) -> dict[str, Any] | None:
+        """A line that counts: there, not to be done again, and with every metric that is asked for."""
+        if key in self.ignored or key not in self.store:
+            return None
+        line = self.store[key]
+        if line["kind"] == "run" and not line.get("failed"):
+            return line if set(self.spec.metrics) <= set(line["metrics"]) else None
+        return line
+
+    # ------------------------------------------------------------------ doing it
+    def jobs_of_runs(self, pairs: Sequence[tuple[int, str]]) -> list[Job]:
+        """The runs of these (setting, method) that are not done and can be."""
+        out, asked = [], set()
+        for seed in range(self.spec.seeds):
+            for at, method in pairs:
+                params = self.params(at, method)
+                if params is None:
+                    continue
+                key = self.run_key(at, method, seed, params)
+                if key not in asked and self._known(key) is None:
+                    asked.add(key)
+                    arguments = (self.cases[at].plan, method, seed, params)
+                    out.append(Job(("run", at, key), _run, arguments))
+        return out
+
+    def job_of_trial(self, search: _Search) -> Job:
+        """The next trial of a search."""
+        suggested = search.searcher.ask()
+        seeds = list(range(self.spec.search.splits))
+        arguments = (
+            search.case.plan,
+            search.method,
+            seeds,
+            search.base | suggested,
+            search.searcher.stop_below(),
+        )
+        return Job(("trial", search.key, suggested), try_one, arguments)
+
+    def do(self, workers: int, progress: bool, say: Callable[[str], None]) -> None:
+        """Do what is missing."""
+        open_ = [s for s in self.searches.values() if not s.searcher.finished]
+        everything = [(at, m) for at in range(len(self.cases)) for m in self.spec.methods]
+        ready = self.jobs_of_runs([pair for pair in everything if self.params(*pair) is not None])
+        later = sum(1 for pair in everything if self.params(*pair) is None) * self.spec.seeds
+        trials = sum(s.searcher.trials - len(s.searcher.done) for s in open_)
+        say(
+            f"{self.name}: {len(self.spec.methods)} methods, {len(self.cases)} settings, {self.spec.seeds} seeds; to "
+            f"do: {trials} trials of {len(open_)} searches and {len(ready) + later} runs "
+            f"(results in {self.store.path})"
+        )
+        about = _versions()
+
+        def then(job: Job, result: Any) -> list[Job]:
+            kind, where, what = job.label
+            advance(job.arguments[1])
+            if kind == "run":
+                case = self.cases[where]
+                self._keep_run(case, job, what, result, about)
+                return []
+            search = self.searches[where]
+            number = len(search.searcher.done)
+            trial = search.searcher.tell(what, result, self.spec.search.splits)
+            self._keep(_trial_key(where, number), _trial_line(search, number, trial, about))
+            if not search.searcher.finished:
+                return [self.job_of_trial(search)]
+            self._settle(search)
+            if search.found is not None:
+                self._keep(
+                    key_of(search=where, trials=search.searcher.trials),
+                    _search_line(search, self.spec, about),
+                )
+            return self.jobs_of_runs(search.users)
+
+        with progress_bar(trials + len(ready) + later if progress else None) as advance:
+            run_jobs([*(self.job_of_trial(s) for s in open_), *ready], then, workers)
+        if self.forced:  # everything was done again: the old lines go
+            self.store.rewrite()
+        self.ignored.clear()
+
+    def _keep(self, key: str, line: Mapping[str, Any]) -> None:
+        self.store.add(key, line)
+        self.ignored.discard(key)
+
+    def _keep_run(
+        self, case: _Case, job: Job, key: str, result: Outcome | Failure, about: Mapping[str, str]
+    ) -> None:
+        _, method, seed, _ = job.arguments
+        line: dict[str, Any] = {
+            "kind": "run",
+            "data": case.fingerprint,
+            "method": method,
+            "setting": self.effective(method, case.setting),
+            "seed": seed,
+        }
+        if isinstance(result, Failure):
+            self._keep(key, line | {"failed": result.why, "versions": dict(about)})
+            return
+        run = result.run
+        line |= {
+            "params": run.params,
+            "metrics": run.metrics,
+            "seconds": round(run.seconds, 3),
+            "unbiased_rows": run.unbiased_rows,
+            "best_epoch": run.best_epoch,
+            "skipped_users": run.skipped_users,
+            "overlap": run.overlap,
+            "users": case.data.n_users,
+            # Fresh worlds are compared seed by seed: their users are strangers to each other.
+            "per_user": {} if case.unit.kind == "world" else packed(result.per_user, case.data.n_users),
+            "versions": dict(about),
+        }
+        self._keep(key, line)
+
+    # ------------------------------------------------------------------ the record
+    def outcomes(self, at: int) -> tuple[dict[tuple[str, int], Outcome], list[str]]:
+        """What is there of a setting, and what is missing, in words."""
+        out: dict[tuple[str, int], Outcome] = {}
+        missing = []
+        case = self.cases[at]
+        place = f" at {words(case.setting)}" if case.setting else ""
+        for method in self.spec.methods:
+            params = self.params(at, method)
+            if params is None:
+                search = self.of_run[at, method]
+                assert search is not None
+                made = (
+                    f"{len(search.searcher.done)} of {search.searcher.trials} trials of its search are made"
+                )
+                missing.append(f"{method}{place}: {search.failed or made}")
+                continue
+            absent = []
+            for seed in range(self.spec.seeds):
+                line = self._known(self.run_key(at, method, seed, params))
+                if line is None:
+                    absent.append(seed)
+                elif line.get("failed"):
+                    missing.append(f"{method}{place}: seed {seed} failed: {line['failed']}")
+                else:
+                    out[method, seed] = self._outcome(case, method, line)
+            if absent:
+                few = ", ".join(map(str, absent[:10])) + (" ..." if len(absent) > 10 else "")
+                missing.append(f"{method}{place}: {len(absent)} of {self.spec.seeds} seeds not run ({few})")
+        return out, missing
+
+    def _outcome(self, case: _Case, method: str, line: Mapping[str, Any]) -> Outcome:
+        run = Run(
+            method=method,
+            seed=line["seed"],
+            setting=dict(case.setting),
+            metrics={m: line["metrics"][m] for m in self.spec.metrics},
+            seconds=line["seconds"],
+            unbiased_rows=line["unbiased_rows"],
+            params=line["params"],
+            best_epoch=line["best_epoch"],
+            overlap=line["overlap"],
+            skipped_users=line["skipped_users"],
+        )
+        return Outcome(run, unpacked(line["per_user"], line["users"]))
+
+    def report(self, quick: bool) -> Reproduction:
+        """Everything that is there, judged, beside the paper's figures."""
+        spec, seeds = self.spec, range(self.spec.seeds)
+        runs: list[Run] = []
+        summary: list[Summary] = []
+        tests: list[Test] = []
+        missing: list[str] = []
+        found: list[dict[tuple[str, int], Outcome]] = []
+        for at, case in enumerate(self.cases):
+            outcomes, absent = self.outcomes(at)
+            missing += absent
+            found.append(outcomes)
+            whole = [m for m in spec.methods if all((m, s) in outcomes for s in seeds)]
+            runs += [outcomes[m, s].run for m in spec.methods for s in seeds if (m, s) in outcomes]
+            here = judge(outcomes, whole, list(seeds), spec.metrics, case.unit, case.setting)
+            summary += here[0]
+            tests += here[1]
+        first = self.cases[0]
+        done = [m for m in spec.methods if any(s.method == m for s in summary)]
+        paper = published(spec)
+        why = other_data(spec, first.data)
+        cells = [
+            cell for case in self.cases for cell in compared(spec, case.setting, summary, comparable=not why)
+        ]
+        claims = tested_claims(spec, [c.setting for c in self.cases], found, [c.unit for c in self.cases])
+        single = letters if len(self.cases) == 1 and not missing else None
+        protocol = protocol_of(
+            first.plan, first.opened, first.data, first.truth, first.parts, list(seeds), spec.methods
+        )
+        protocol |= {
+            "trials": spec.search.trials,
+            "search": "shared" if spec.search.trials else None,
+            "searched": [self._searched(s) for s in self.searches.values() if s.found is not None],
+            "tolerance": dict(spec.tolerance),
+            "command": f"{COMMAND} {self.name}{' --quick' if quick else ''}",
+        }
+        if spec.search.trials:
+            protocol["notes"].append(SHARED_NOTE)
+        return Reproduction(
+            dataset=spec.dataset,
+            protocol=finite(protocol),
+            runs=runs,
+            summary=summary,
+            tests=tests,
+            environment=environment() | {"results": self.store.path.name},
+            distribution=distribution_of(first.data, first.truth),
+            letters={m: single(m, done, summary, tests) for m in spec.metrics} if single else {},
+            name=self.name,
+            title=spec.title,
+            says=spec.says,
+            paper=paper,
+            verdict=Verdict(
+                says=sentences(spec, cells, claims, why, missing, quick),
+                counts=counts_of(cells),
+                cells=cells,
+                claims=claims,
+            ),
+            missing=missing,
+            picture=list(spec.picture),
+        )
+
+    def _searched(self, search: _Search) -> dict[str, Any]:
+        assert search.found is not None
+        record = search_record(search.found, list(range(self.spec.search.splits)))
+        return {"method": search.method, "setting": dict(search.setting)} | record
+
+
+def reaches(method: str, name: str) -> bool:
+    """Whether a method has a parameter that its text does not set."""
+    return name not in named_settings(method) and has_parameter(prepared(method), name)
+
+
+def _case(spec: Spec, setting: Setting, root: str | None) -> _Case:
+    by_kind = {
+        kind: {n: v for n, v in setting.items() if spec.dials[n] == kind} for kind in spec.dials.values()
+    }
+    more = "+".join(f"{n}={shown(v)}" for n, v in by_kind.get("data", {}).items())
+    name = spec.dataset + (("+" if ":" in spec.dataset else ":") + more if more else "")
+    select: Any = next(iter(by_kind.get("select", {}).values()), spec.select)
+    if select not in ("biased", "unbiased"):
+        raise ParameterError(f"a setting of kind 'select' must be 'biased' or 'unbiased'; got {select!r}.")
+    plan = Plan(name, root, spec.protocol, select, ())
+    opened = DESK.open(plan)
+    data, truth = DESK.draw(plan, 0)
+    share = next(iter(by_kind.get("unbiased", {}).values()), None)
+    shares, largest = None, 0.0
+    if share is not None:
+        _, validation, test = data.task.unbiased_split
+        dial = next(n for n in setting if spec.dials[n] == "unbiased")
+        every = [float(s[dial]) for s in spec.settings if dial in s]
+        shares, largest = (float(share), validation, test), max([*every, float(share)])
+    metrics = tuple(check_metrics(spec.metrics, data, spec.protocol, truth))
+    plan = replace(plan, metrics=metrics, shares=shares, largest_train=largest)
+    parts = plan.split(data, truth, 0)
+    return _Case(setting, plan, opened, data, truth, parts, data.fingerprint)
+
+
+def _run(plan: Plan, method: str, seed: int, params: Mapping[str, Any]) -> Outcome | Failure:
+    """A run, or why it could not be made: one failure must not stop hours of others."""
+    try:
+        return run_one(plan, method, seed, params)
+    except (TrainingError, DataError, ParameterError) as error:
+        return Failure(str(error))
+
+
+def _sees_unbiased(model: Estimator, plan: Plan) -> bool:
+    nuisances = [v for v in model.get_params(deep=False).values() if isinstance(v, Propensity)]
+    return model.tags.uses_unbiased or plan.select == "unbiased" or any(p.needs_unbiased for p in nuisances)
+
+
+def _described(model: Estimator) -> dict[str, Any]:
+    """All parameters but the seed, which a run's key holds apart."""
+    return {n: v for n, v in finite(model.describe()).items() if n != "seed"}
+
+
+def _split(plan: Plan) -> dict[str, Any]:
+    return {n: getattr(plan, n) for n in ("protocol", "select", "by", "shares", "largest_train")}
+
+
+def _trial_key(search: str, number: int) -> str:
+    return key_of(search=search, number=number)
+
+
+def _trial_line(search: _Search, number: int, trial: Trial, about: Mapping[str, str]) -> dict[str, Any]:
+    line = {
+        "kind": "trial",
+        "search": search.key,
+        "number": number,
+        "method": search.method,
+        "setting": search.setting,
+        "params": trial.params,
+        "scores": [round(s, 6) for s in trial.scores],
+        "state": trial.state,
+        "seconds": round(trial.seconds, 3),
+        "versions": dict(about),
+    }
+    return line | ({"failed": trial.failed} if trial.failed else {})
+
+
+def _search_line(search: _Search, spec: Spec, about: Mapping[str, str]) -> dict[str, Any]:
+    assert search.found is not None
+    record = search_record(search.found, list(range(spec.search.splits)))
+    return {
+        "kind": "search",
+        "search": search.key,
+        "data": search.case.fingerprint,
+        "method": search.method,
+        "setting": search.setting,
+        "versions": dict(about),
+    } | record
+
+
+def _versions() -> dict[str, str]:
+    found = environment()
+    return {"python": found["python"]} | dict(found["versions"])

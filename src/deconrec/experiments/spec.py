@@ -1,0 +1,261 @@
+"""Experiments as TOML files: what is run, how it is tuned, what the paper says, and what counts as agreement.
+
+The files stand in `deconrec/experiments/specs`; their folder and name are the experiment's ("res-dr/table1-coat").
+Everything in a file is fixed before its runs, the tolerance above all.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from deconrec.errors import FileError, UnknownName
+from deconrec.parameters import Search
+
+Scalar = bool | int | float | str
+Dial = Literal["data", "parameter", "unbiased", "select"]
+Setting = dict[str, Scalar]
+COMMAND = "deconrec reproduce"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Range(_Part):
+    """A search range in place of the one beside the parameter."""
+
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+    whole: bool = False
+    choices: list[Scalar] = []
+
+    def search(self) -> Search:
+        """As a parameter has it."""
+        return Search(self.low, self.high, self.log, self.whole, tuple(self.choices))
+
+
+class SearchPart(_Part):
+    """How methods are tuned: one search a method and setting, for all splits.
+
+    trials: 0 = the methods' defaults. splits: splits that a trial is judged on. at: the setting at which the one search
+    for all settings is made; without it there is one a setting (and one in all for a method that never sees U, where
+    only the size of U is swept). ranges, leave: other ranges, and parameters that are not searched ("dim", or
+    "kd-feature:dim" for one method).
+    """
+
+    trials: Annotated[int, Field(ge=0)] = 0
+    splits: Annotated[int, Field(ge=1)] = 3
+    at: Setting | None = None
+    ranges: dict[str, Range] = {}
+    leave: list[str] = []
+    prune: bool = True
+
+    def left(self, method: str) -> set[str]:
+        """Parameters of a method that are not searched."""
+        key = method.partition(":")[0]
+        return {n.rpartition(":")[2] for n in self.leave if n.partition(":")[0] in (key, n)}
+
+
+class Expect(_Part):
+    """Sizes of the paper's data; other data are run, but their figures are not compared with the paper's."""
+
+    users: int | None = None
+    items: int | None = None
+    rows: int | None = None
+    unbiased_rows: int | None = None
+
+
+class PaperTable(_Part):
+    """The paper's figures at one setting ({} = at every one): method -> a value for each of `metrics`."""
+
+    setting: Setting = {}
+    metrics: list[str]
+    values: dict[str, list[float]]
+
+    @model_validator(mode="after")
+    def _shape(self) -> PaperTable:
+        for method, values in self.values.items():
+            if len(values) != len(self.metrics):
+                raise ValueError(f"'{method}' needs {len(self.metrics)} values, one for each metric")
+        return self
+
+
+class PaperPart(_Part):
+    """Where the figures were typed in from, and whether ours are on the same data (`why` not)."""
+
+    where: str
+    comparable: bool = True
+    why: str = ""
+    twins: list[Literal["leaked"]] = []
+    tables: list[PaperTable] = []
+
+
+class Claim(_Part):
+    """A sentence of the paper as contrasts: method `a` (at setting `at`) against each of `b` (at `b_at`, default `at`).
+
+    Without `at` it is tested at every setting.
+    """
+
+    says: str
+    metric: str
+    a: str
+    b: list[str]
+    at: Setting | None = None
+    b_at: list[Setting] = []
+
+
+class Quick(_Part):
+    """What --quick changes: minutes instead of hours, to see that everything runs."""
+
+    seeds: Annotated[int, Field(ge=1)] = 2
+    trials: Annotated[int, Field(ge=0)] = 0
+    splits: Annotated[int, Field(ge=1)] = 1
+    methods: list[str] = []
+    set: Setting = {}
+    sweep: list[dict[str, list[Scalar]]] = []
+
+
+class Spec(_Part):
+    """An experiment.
+
+    dials: what each name of `sweep` and of settings turns: "data" (a parameter of the data's name), "parameter" (of the
+    methods that have it and do not set it in their text), "unbiased" (the share of the randomised log in U, on one
+    fixed test part) or "select". sweep: blocks of values by dial; each block is a product, and they follow each other.
+    set: parameters of the methods that have them. tolerance: by metric, of its twins too. picture: metrics drawn.
+    """
+
+    title: str
+    says: str
+    dataset: str
+    expect: Expect = Expect()
+    protocol: Literal["pairs", "users"] = "pairs"
+    select: Literal["biased", "unbiased"] = "biased"
+    seeds: Annotated[int, Field(ge=1)]
+    metrics: Annotated[list[str], Field(min_length=1)]
+    methods: Annotated[list[str], Field(min_length=1)]
+    set: Setting = {}
+    search: SearchPart = SearchPart()
+    dials: dict[str, Dial] = {}
+    sweep: list[dict[str, list[Scalar]]] = []
+    tolerance: dict[str, Annotated[float, Field(ge=0)]] = {}
+    paper: PaperPart
+    claims: list[Claim] = []
+    picture: list[str] = []
+    quick: Quick = Quick()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Spec:
+        named = {name for block in [*self.sweep, *self.quick.sweep] for name in block}
+        named |= {n for s in [self.search.at or {}, *(t.setting for t in self.paper.tables)] for n in s}
+        named |= {n for c in self.claims for s in [c.at or {}, *c.b_at] for n in s}
+        if unknown := sorted(named - set(self.dials)):
+            raise ValueError(
+                f"a setting names {unknown[0]!r}, which is none of the dials {sorted(self.dials)}"
+            )
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError("each method stands once in 'methods'")
+        for claim in self.claims:
+            for method in (claim.a, *claim.b):
+                if method not in self.methods:
+                    raise ValueError(
+                        f"the claim {claim.says!r} names {method!r}, which is none of the methods"
+                    )
+            if claim.metric not in self.metrics:
+                raise ValueError(
+                    f"the claim {claim.says!r} needs the metric {claim.metric!r} among 'metrics'"
+                )
+        for metric in (m for t in self.paper.tables for m in t.metrics):
+            if metric not in self.metrics:
+                raise ValueError(f"the paper's metric {metric!r} is none of 'metrics'")
+            if metric not in self.tolerance:
+                raise ValueError(f"'tolerance' says nothing of {metric!r}: it is declared before the runs")
+        return self
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Every setting, in order; [{}] where nothing is swept."""
+        return expand(self.sweep)
+
+    def tolerance_of(self, metric: str) -> float:
+        """The tolerance of a metric or, for a twin, of its plain name."""
+        return self.tolerance.get(metric, self.tolerance.get(metric.removesuffix("/leaked"), 0.0))
+
+    def quicker(self) -> Spec:
+        """The experiment as --quick runs it."""
+        quick = self.quick
+        methods = quick.methods or self.methods
+        kept = set(methods)
+        return self.model_copy(
+            update={
+                "seeds": quick.seeds,
+                "methods": methods,
+                "set": self.set | quick.set,
+                "sweep": quick.sweep or self.sweep,
+                "search": self.search.model_copy(update={"trials": quick.trials, "splits": quick.splits}),
+                "claims": [c for c in self.claims if {c.a, *c.b} <= kept],
+            }
+        )
+
+
+def expand(sweep: list[dict[str, list[Scalar]]]) -> list[Setting]:
+    """The settings of blocks of values by dial."""
+    if not sweep:
+        return [{}]
+    found = [dict(zip(block, values, strict=True)) for block in sweep for values in product(*block.values())]
+    return [s for at, s in enumerate(found) if s not in found[:at]]
+
+
+def spec_names() -> list[str]:
+    """Every experiment of the package."""
+    folder = resources.files("deconrec.experiments") / "specs"
+    return sorted(
+        f"{group.name}/{file.name.removesuffix('.toml')}"
+        for group in folder.iterdir()
+        if group.is_dir()
+        for file in group.iterdir()
+        if file.name.endswith(".toml")
+    )
+
+
+def load_spec(name: str | Path) -> tuple[str, Spec]:
+    """(name, experiment) by name, or from a TOML file of the same form.
+
+    Raises
+    ------
+    UnknownName: no such experiment.  FileError: a file that is no experiment; names the key.
+    """
+    text = str(name)
+    if text.endswith(".toml"):
+        path: Any = Path(text)
+        called = path.stem
+    else:
+        if text not in spec_names():
+            raise UnknownName("experiment", text, spec_names())
+        path, called = resources.files("deconrec.experiments").joinpath("specs", f"{text}.toml"), text
+    return called, read_spec(path, text)
+
+
+def read_spec(path: Any, name: str) -> Spec:
+    """An experiment from a file; see `load_spec`."""
+    try:
+        content = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(content)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise FileError(f"the experiment '{name}' must be a TOML file; {error}.") from error
+    if not content.startswith(f"# {COMMAND} "):
+        raise FileError(
+            f"the experiment '{name}' must begin with its command as a comment ('# {COMMAND} NAME ...')."
+        )
+    try:
+        return Spec.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise FileError(f"the experiment '{name}': {where}: {first['msg']}.") from error

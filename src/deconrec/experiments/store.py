@@ -1,0 +1,132 @@
+"""Results as JSON lines, one a run or a trial, written as they come: work may stop anywhere and go on.
+
+A line is written whole and synced; a last line that was torn is ignored and cut off. Of two lines with one key the
+later counts. Per-user values, which the paired bootstrap needs, are rounded, packed and in base64: in steps of 1/4095
+for few users and of 1/255 for more than 500, which moves a mean over users by less than 0.0001. A metric takes about
+0.3 kB for 290 users and 1.5 kB for 1,411.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deconrec.errors import FileError
+from deconrec.experiments.results import finite
+
+FINE, COARSE, FEW = 4095, 255, 500  # steps between 0 and 1: of so few users, and of more
+PerUser = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def key_of(**parts: Any) -> str:
+    """16 characters that follow from the parts' values, whatever their order."""
+    text = json.dumps(finite(parts), sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Store:
+    """The lines of one experiment, by key.
+
+    Raises
+    ------
+    FileError: a line in the middle of the file is no record.
+    """
+
+    def __init__(self, path: str | Path, say: Callable[[str], None] = lambda text: None) -> None:
+        self.path = Path(path)
+        self.lines: dict[str, dict[str, Any]] = {}
+        if not self.path.is_file():
+            return
+        content = self.path.read_bytes()
+        self._whole = content.rfind(b"\n") + 1
+        for number, line in enumerate(content[: self._whole].splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+                self.lines[record["key"]] = record
+            except (ValueError, KeyError, TypeError) as error:
+                raise FileError(
+                    f"line {number} of '{self.path}' must be a result of this program; mend or remove it."
+                ) from error
+        if self._whole < len(content):
+            say(
+                f"{self.path}: the last line was torn off in the middle; it is ignored and its work done again"
+            )
+            os.truncate(self.path, self._whole)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.lines
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        return self.lines[key]
+
+    def add(self, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Append a record, whole and synced; gives it as it will be read back."""
+        text = _line({"key": key} | finite(dict(record)))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            content = text.encode()
+            while content:  # a full disk writes less than asked for, then raises
+                content = content[os.write(handle, content) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        self.lines[key] = json.loads(text)
+        return self.lines[key]
+
+    def rewrite(self) -> None:
+        """Write the file anew, whole, with one line a key."""
+        from deconrec.data.files import write_file
+
+        write_file(self.path, "".join(_line(record) for record in self.lines.values()))
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def packed(per_user: PerUser, n_users: int) -> dict[str, dict[str, Any]]:
+    """Per-user values by metric as text: which users (a bit each), and their values in [0, 1] by rising code."""
+    out = {}
+    for metric, (users, values) in per_user.items():
+        order = np.argsort(users)
+        present = np.zeros(n_users, bool)
+        present[users] = True
+        steps = FINE if len(users) <= FEW else COARSE
+        number = np.rint(np.clip(np.asarray(values, float)[order], 0, 1) * steps).astype(np.int64)
+        # Low and high bytes apart pack better: the high ones take 16 values.
+        bytes_ = [number & 255, number >> 8] if steps > 255 else [number]
+        content = np.concatenate(bytes_).astype(np.uint8)
+        out[metric] = {"steps": steps, "users": _text(np.packbits(present)), "values": _text(content)}
+    return out
+
+
+def unpacked(text: Mapping[str, Mapping[str, Any]], n_users: int) -> PerUser:
+    """The inverse of `packed`."""
+    out = {}
+    for metric, parts in text.items():
+        present = np.unpackbits(_bytes(parts["users"]), count=n_users).astype(bool)
+        number = _bytes(parts["values"]).astype(np.int64)
+        if parts["steps"] > 255:
+            low, high = np.split(number, 2)
+            number = low + 256 * high
+        out[metric] = np.flatnonzero(present), number / parts["steps"]
+    return out
+
+
+def _text(array: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(array.tobytes(), 9)).decode()
+
+
+def _bytes(text: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)

@@ -1,0 +1,169 @@
+"""A reproduction as tables "ours | paper | verdict": rows for the HTML report, and a Markdown page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deconrec.data.files import write_file
+from deconrec.experiments.results import Compared, Reproduction, Setting
+from deconrec.report.reading import NONE, Reading, described, interval, number, p_value, seconds, short, span
+
+Row = dict[str, str]
+_LEAKED = "/leaked"
+DIGITS = 3  # of the papers' figures
+
+
+def sections(result: Reproduction) -> dict[str, Any]:
+    """Headings with what stands under them: sentences, or rows; the order of the page."""
+    out: dict[str, Any] = {"What the paper says, and what came of it": [result.says, *result.verdict.says]}
+    reading = Reading(result)
+    for metric in reading.group(None):
+        if rows := metric_rows(result, reading, metric):
+            out[f"{metric}: ours, the paper's, and the verdict"] = rows
+    if result.verdict.claims:
+        out["Claims of the paper, tested"] = claim_rows(result, reading)
+    if searched := search_rows(result):
+        out["What the searches found"] = searched
+    if result.missing:
+        out["Not done"] = list(result.missing)
+    return out
+
+
+def metric_rows(result: Reproduction, reading: Reading, metric: str) -> list[Row]:
+    """One row a method and setting: leak-free and leaked values side by side, best first by the headline metric."""
+    cells = {(c.method, c.metric, described(c.setting)): c for c in result.verdict.cells}
+    leaked = metric + _LEAKED
+    twins = leaked in reading.metrics
+    judged = any(c.metric == metric for c in result.verdict.cells)
+    rows = []
+    for setting in reading.settings:
+        for method in reading.order(reading.headline, setting):
+            row: Row = {"setting": described(setting)} if len(reading.settings) > 1 else {}
+            row["method"] = method
+            row["ours (95 % interval)"] = _ours(reading, method, metric, setting)
+            if twins:
+                row["ours, leaked pairs kept"] = _ours(reading, method, leaked, setting)
+            if judged:
+                cell = cells.get((method, metric, described(setting)))
+                row["paper"] = NONE if cell is None else f"{cell.paper:.3f}"
+                row["verdict"] = _word(cell)
+                if twins:
+                    row["verdict, leaked"] = _word(cells.get((method, leaked, described(setting))))
+            runs = reading.runs(method, setting)
+            row["unbiased rows"] = span([r.unbiased_rows for r in runs])
+            row["s / fit"] = seconds(runs)
+            rows.append(row)
+    return rows
+
+
+def claim_rows(result: Reproduction, reading: Reading) -> list[Row]:
+    """One row a contrast; the claim and its verdict on the first."""
+    rows = []
+    for claim in result.verdict.claims:
+        d = max(DIGITS, reading.difference_digits(claim.metric))
+        first = {"claim": claim.says, "metric": claim.metric, "verdict": claim.verdict}
+        if not claim.contrasts:
+            rows.append(
+                first | {"contrast": NONE, "difference": NONE, "95 % interval": NONE, "p (Holm)": NONE}
+            )
+        for turn, c in enumerate(claim.contrasts):
+            places = [described(s) if s else "" for s in (c.setting_a, c.setting_b)]
+            a, b = (f"{m} ({p})" if p else m for m, p in zip((c.a, c.b), places, strict=True))
+            between = NONE
+            if c.low is not None and c.high is not None:
+                between = f"[{number(c.low, d, True)}, {number(c.high, d, True)}]"
+            rows.append(
+                (first if turn == 0 else dict.fromkeys(first, ""))
+                | {
+                    "contrast": f"{a} − {b}",
+                    "difference": number(c.difference, d, sign=True),
+                    "95 % interval": between,
+                    "p (Holm)": p_value(c.p_holm),
+                }
+            )
+    return rows
+
+
+def search_rows(result: Reproduction) -> list[Row]:
+    """One row a search: the parameters found, and the hold-out score with them and with the method's own."""
+    rows = []
+    for s in result.protocol.get("searched") or []:
+        params = ", ".join(f"{n}={short(v)}" for n, v in s["params"].items())
+        row: Row = {"method": s["method"]}
+        if s["setting"]:
+            row["setting"] = described(s["setting"])
+        rows.append(
+            row
+            | {
+                "parameters": params or "the method's own",
+                "hold-out score": number(s["score"], 4),
+                "with its own": number(s["default"], 4),
+                "trials": str(s["trials"]),
+            }
+        )
+    return rows
+
+
+def markdown(result: Reproduction, pictures: Sequence[str] = ()) -> str:
+    """The page that stands beside the results; `pictures` are paths of images, relative to it."""
+    p = result.protocol
+    data = p["data"]
+    lines = [
+        f"# {result.title}",
+        "",
+        f"`{p['command']}`",
+        "",
+        f"Data: {data['name']}, {data['users']:,} users x {data['items']:,} items, {data['rows']:,} biased and "
+        f"{data['unbiased_rows']:,} unbiased rows (fingerprint {data['fingerprint'][:12]}). {len(p['seeds'])} seeds "
+        f"({p['world']}), selection on the {p['select']} hold-out, "
+        + (f"{p['trials']} trials a search." if p["trials"] else "the methods' default parameters."),
+        "",
+    ]
+    for path in pictures:
+        lines += [f"![{Path(path).stem}]({path})", ""]
+    for heading, content in sections(result).items():
+        lines += [f"## {heading}", ""]
+        if content and isinstance(content[0], Mapping):
+            lines += [*_table(content), ""]
+        else:
+            lines += [*(f"- {sentence}" for sentence in content), ""]
+    notes = [f"- {note}" for note in p["notes"]]
+    return "\n".join([*lines, "## Notes", "", *notes]).rstrip() + "\n"
+
+
+def write_markdown(result: Reproduction, path: str | Path, pictures: Sequence[str] = ()) -> Path:
+    """Write the page, whole at the end.
+
+    Raises
+    ------
+    FileError: the file cannot be written.
+    """
+    write_file(path, markdown(result, pictures))
+    return Path(path)
+
+
+def _ours(reading: Reading, method: str, metric: str, setting: Setting) -> str:
+    row, d = reading.summary(method, metric, setting), max(DIGITS, reading.digits(metric))
+    if row is None or row.mean is None:
+        return NONE
+    between = interval(row, d)
+    return number(row.mean, d) + ("" if between == NONE else f" {between}")
+
+
+def _word(cell: Compared | None) -> str:
+    return NONE if cell is None else cell.verdict
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    head = list(dict.fromkeys(name for row in rows for name in row))
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return [
+        line(head),
+        line(["---"] * len(head)),
+        *(line([row.get(name, "") for name in head]) for row in rows),
+    ]

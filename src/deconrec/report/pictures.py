@@ -1,0 +1,165 @@
+"""Figures of a reproduction as files (PNG and SVG): a metric over the settings, or over the methods."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deconrec.data.files import write_file
+from deconrec.errors import MissingExtra
+from deconrec.experiments.results import Reproduction, Setting, higher_is_better
+from deconrec.report.plots import numeric
+from deconrec.report.reading import Reading, described, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0b6e99", "#b4541a", "#3f7d20", "#7a3e9d", "#a3333d", "#8a6d00", "#4a4a4a", "#0f7b6c")
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*")
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "deconrec",
+    "text.parse_math": False,
+    "font.size": 9.0,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+def write_pictures(result: Reproduction, folder: str | Path, stem: str) -> list[Path]:
+    """Draw every metric that the experiment asks for: STEM-METRIC.png and .svg; gives the paths of the PNGs.
+
+    Raises
+    ------
+    MissingExtra: matplotlib is not installed.  FileError: a file cannot be written.
+    """
+    reading = Reading(result)
+    out = []
+    for metric in result.picture:
+        if all(reading.mean(m, metric, s) is None for m in reading.methods for s in reading.settings):
+            continue
+        name = f"{stem}-{metric.replace('/', '-').replace('@', '')}"
+        contents = _drawn(result, reading, metric)
+        for suffix, content in contents.items():
+            write_file(Path(folder) / f"{name}.{suffix}", content)
+        out.append(Path(folder) / f"{name}.png")
+    return out
+
+
+def _drawn(result: Reproduction, reading: Reading, metric: str) -> dict[str, bytes]:
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise MissingExtra("matplotlib", "report", "the figures") from error
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        if len(reading.settings) > 1:
+            _sweep(axes, reading, metric)
+        else:
+            _points(axes, reading, metric)
+        _published(axes, result, reading, metric)
+        handles, labels = axes.get_legend_handles_labels()
+        if labels:
+            figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+        arrow = "higher is better" if higher_is_better(metric) else "lower is better"
+        axes.set_title(f"{result.title}: {metric} ({arrow})", fontsize=9, loc="left", wrap=True)
+        return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
+
+
+def _saved(figure: Figure, suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if suffix == "svg" else {"Software": None}
+    figure.savefig(buffer, format=suffix, dpi=160, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _sweep(axes: Axes, reading: Reading, metric: str) -> None:
+    """A line a method over the settings, with its 95 % band."""
+    settings, x, axis = _places(reading)
+    for turn, method in enumerate(reading.methods):
+        rows = [(p, reading.summary(method, metric, s)) for p, s in zip(x, settings, strict=True)]
+        known = [(p, r.mean, r.low, r.high) for p, r in rows if r is not None and r.mean is not None]
+        colour = COLOURS[turn % len(COLOURS)]
+        axes.plot(
+            [k[0] for k in known],
+            [k[1] for k in known],
+            color=colour,
+            marker=SHAPES[turn % len(SHAPES)],
+            ms=4.5,
+            lw=1.4,
+            label=method,
+        )
+        band = [k for k in known if k[2] is not None and k[3] is not None]
+        if band:
+            p, _, low, high = zip(*band, strict=True)
+            axes.fill_between(p, low, high, color=colour, alpha=0.12, lw=0)
+    if not numeric([s.get(d) for s in settings for d in reading.dials]) or len(reading.dials) > 1:
+        axes.set_xticks(x, [", ".join(short(s.get(d)) for d in reading.dials) for s in settings])
+    elif min(x) > 0 and max(x) >= 50 * min(x):
+        axes.set_xscale("log")
+        axes.set_xticks(x, [f"{v:g}" for v in x])
+        axes.minorticks_off()
+    else:
+        axes.set_xticks(x, [f"{v:g}" for v in x])
+    axes.set_xlabel(axis)
+    axes.set_ylabel(metric)
+
+
+def _places(reading: Reading) -> tuple[list[Setting], list[float], str]:
+    dials, settings = reading.dials, list(reading.settings)
+    if len(dials) == 1 and numeric([s.get(dials[0]) for s in settings]):
+        settings.sort(key=lambda s: s[dials[0]])
+        return settings, [float(s[dials[0]]) for s in settings], dials[0]
+    return settings, [float(i) for i in range(len(settings))], ", ".join(dials)
+
+
+def _points(axes: Axes, reading: Reading, metric: str) -> None:
+    """A point a method with its 95 % interval."""
+    names = [m for m in reading.methods if reading.mean(m, metric, reading.settings[0]) is not None]
+    for at, method in enumerate(names):
+        row = reading.summary(method, metric, reading.settings[0])
+        assert row is not None
+        if row.low is not None and row.high is not None:
+            axes.plot([row.low, row.high], [at, at], color=COLOURS[0], lw=2)
+        axes.plot(row.mean or 0.0, at, "o", color=COLOURS[0], ms=6)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel(metric)
+
+
+def _published(axes: Axes, result: Reproduction, reading: Reading, metric: str) -> None:
+    """The paper's figures as hollow marks, where they can be compared with ours."""
+    cells = [c for c in result.verdict.cells if c.metric == metric and c.verdict != "not comparable"]
+    if not cells:
+        return
+    if len(reading.settings) == 1:
+        names = [m for m in reading.methods if reading.mean(m, metric, reading.settings[0]) is not None]
+        shown = [(c.paper, names.index(c.method)) for c in cells if c.method in names]
+        axes.plot(*_columns(shown), "o", mfc="none", mec="#b4541a", ms=7, label="paper")
+        return
+    settings, x, _ = _places(reading)
+    place = {described(s): p for s, p in zip(settings, x, strict=True)}
+    for turn, method in enumerate(reading.methods):
+        own = [(place[described(c.setting)], c.paper) for c in cells if c.method == method]
+        if own:
+            colour, shape = COLOURS[turn % len(COLOURS)], SHAPES[turn % len(SHAPES)]
+            label = "paper (hollow)" if method == cells[0].method else "_"  # "_": not in the legend
+            axes.plot(
+                *_columns(sorted(own)), shape, ls=":", lw=1, color=colour, mfc="none", ms=6, label=label
+            )
+
+
+def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [a for a, _ in pairs], [b for _, b in pairs]

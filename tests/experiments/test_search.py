@@ -1,0 +1,157 @@
+"""Shared search: judged over splits, resumable, and blind to what a method's text fixes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import deconrec as dc
+from deconrec.data.split import PairsSplit
+from deconrec.errors import ParameterError
+from deconrec.experiments.search import (
+    Searcher,
+    Tried,
+    has_parameter,
+    judged,
+    named_settings,
+    search_space,
+    shared_search,
+    space_of,
+    try_out,
+)
+from deconrec.parameters import Search
+
+pytest.importorskip("optuna")
+
+
+@pytest.fixture(scope="module")
+def splits():
+    data, _ = dc.simulate.pairs(n_users=70, n_items=30, exposure_rate=0.2, unbiased_share=0.2, seed=0)
+    parts = [PairsSplit(seed=s).apply(data) for s in range(3)]
+    return [(p.train, p.holdout) for p in parts]
+
+
+def test_a_trial_is_the_mean_over_splits_and_the_first_is_the_model(splits) -> None:
+    model = dc.MF(epochs=2, dim=4)
+    found = shared_search(model, splits, 3, prune=False)
+    assert found.trials[0].params == {}
+    assert found.trials[0].scores == try_out(model, splits).scores
+    assert found.default == pytest.approx(sum(found.trials[0].scores) / 3)
+    assert found.score == max(t.score for t in found.trials)
+    best = next(t for t in found.trials if t.params == found.params)
+    assert best.score == found.score
+    again = try_out(model.clone().set_params(**found.params), splits)
+    assert again.scores == best.scores
+
+
+def test_no_test_part_is_opened(splits) -> None:
+    data, _ = dc.simulate.pairs(n_users=70, n_items=30, exposure_rate=0.2, unbiased_share=0.2, seed=0)
+    parts = PairsSplit(seed=0).apply(data)
+    shared_search(dc.MF(epochs=1), [(parts.train, parts.holdout)], 2)
+    assert len(parts.test.open().log)
+
+
+def test_a_search_goes_on_where_it_stopped(splits) -> None:
+    def scored(params: dict) -> Tried:
+        return Tried((params.get("lr", 0.03), 0.5), 1.0)
+
+    whole = Searcher(dc.IPS(), 14, seed=3)
+    while not whole.finished:
+        params = whole.ask()
+        whole.tell(params, scored(params), 2)
+    for stop in (1, 6, 13):
+        rest = Searcher(dc.IPS(), 14, seed=3, done=whole.done[:stop])
+        while not rest.finished:
+            params = rest.ask()
+            rest.tell(params, scored(params), 2)
+        assert rest.done == whole.done
+    assert len({t.params["lr"] for t in whole.done[1:]}) == 13
+
+
+def test_what_a_text_sets_is_not_searched() -> None:
+    text = "res-dr:consistency=0+propensity.epochs=2"
+    assert named_settings(text) == {"consistency", "propensity.epochs"}
+    assert named_settings("mf") == set()
+    space = space_of(dc.make("res-dr"), named_settings("res-dr:consistency=0"))
+    assert "consistency" not in space
+    assert "unbiased_weight" in space
+    other = space_of(dc.MF(), ["dim"], {"lr": Search(0.1, 0.2), "nothing": Search()})
+    assert (other["lr"].low, "dim" in other, "nothing" in other) == (0.1, False, False)
+    assert has_parameter(dc.IPS(), "propensity.floor")
+    assert not has_parameter(dc.IPS(), "propensity.nothing")
+    assert not has_parameter(dc.MF(), "propensity.floor")
+
+
+def test_hopeless_trials_stop_after_the_first_split() -> None:
+    search = Searcher(dc.MF(), 20)
+    assert search.stop_below() is None
+    for turn in range(5):
+        search.tell(search.ask(), Tried((0.5 + turn / 10, 0.5), 1.0), 2)
+    assert search.stop_below() == pytest.approx(0.7)
+    trial = search.tell(search.ask(), Tried((0.1,), 1.0), 2)
+    assert trial.state == "pruned"
+    assert search.ask()
+    assert search.result().score == pytest.approx(0.7)  # the mean of .9 and .5
+
+
+def test_try_out_stops_below_and_reports_divergence(splits) -> None:
+    assert len(try_out(dc.MF(epochs=1), splits, stop_below=2.0).scores) == 1
+    assert len(try_out(dc.MF(epochs=1), splits, stop_below=0.0).scores) == 3
+    failed = try_out(dc.MF(epochs=20, lr=1e30, error="squared", patience=0), splits)
+    assert "diverged" in failed.failed
+
+
+def test_failed_trials_are_never_chosen() -> None:
+    search = Searcher(dc.MF(), 2)
+    search.tell(search.ask(), Tried((), 0.1, "it diverged"), 2)
+    with pytest.raises(ParameterError, match="it diverged"):
+        search.result()
+    search.tell(search.ask(), Tried((0.4, 0.6), 0.1), 2)
+    found = search.result()
+    assert found.score == pytest.approx(0.5)
+    assert math.isnan(found.default)
+
+
+def test_a_method_without_ranges_needs_no_trial(splits) -> None:
+    search = Searcher(dc.MF(), 5, fixed=space_of(dc.MF()))
+    assert search.finished
+    assert search.result().params == {}
+
+
+def test_refusals(splits) -> None:
+    with pytest.raises(ParameterError, match="at least 1"):
+        Searcher(dc.MF(), 0)
+    with pytest.raises(ParameterError, match="at least one split"):
+        shared_search(dc.MF(), [], 2)
+
+
+def test_compare_with_a_shared_search() -> None:
+    data, _ = dc.simulate.pairs(n_users=70, n_items=30, exposure_rate=0.2, unbiased_share=0.2, seed=0)
+    result = dc.compare(data, ["mf:epochs=2", "ease"], seeds=3, trials=2, search="shared")
+    assert result.protocol["search"] == "shared"
+    found = result.protocol["searched"]["mf:epochs=2"]
+    assert found["splits"] == [0, 1, 2]
+    assert found["trials"] == 2
+    used = [r.params for r in result.runs if r.method == "mf:epochs=2"]
+    assert len({tuple(sorted((k, v) for k, v in p.items() if k != "seed")) for p in used}) == 1
+    assert all(p["epochs"] == 2 for p in used)
+    assert any("hold-out score over several splits" in note for note in result.protocol["notes"])
+    with pytest.raises(ParameterError, match="search"):
+        dc.compare(data, ["mf"], seeds=1, search="each")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["mf:epochs=2", "mf:epochs=0", "ease", "ips:epochs=2+propensity.epochs=2"])
+def test_every_kind_of_method_can_be_searched(method, splits) -> None:
+    assert shared_search(dc.make(method), splits[:1], 2).trials
+
+
+def test_a_trial_is_judged_by_its_best_epoch(splits) -> None:
+    train, holdout = splits[0]
+    model = dc.MF(dim=2, epochs=4).fit(train, validation=holdout)
+    assert judged(model, holdout) == max(model.history_.curve("score"))
+    assert judged(model, holdout) == pytest.approx(model.validation_score(holdout))
+
+
+def test_nuisances_are_searched_too() -> None:
+    assert "propensity.floor" in search_space(dc.IPS())
