@@ -1,8 +1,9 @@
-"""The factorisation machine against its definition: every pair of inputs interacts."""
+"""The factorisation machine against its definition: every pair of inputs across the two sides interacts."""
 
 from __future__ import annotations
 
-from itertools import combinations
+import dataclasses
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 import deconrec as dc
-from deconrec.nn.fm import FM
+from deconrec.data.dataset import Features
+from deconrec.nn.fm import FM, SHARE, scaled
 from deconrec.nn.mf import MF, fold_in
 from deconrec.pairs import Grid, Pairs, Tables
 from deconrec.training.samplers import LazyPairs
@@ -32,17 +34,17 @@ def tables():
 
 
 def by_definition(net, u, i, tables):
-    """b + sum of single terms + sum over pairs of inputs, by loops."""
-    total = net.offset.item()
-    inputs = []
+    """b + sum of single terms + sum over pairs of an input of the user's side and one of the item's, by loops."""
+    total, inputs = net.offset.item(), []
     for side, code, table in ((net.user, u, tables.user), (net.item, i, tables.item)):
         total += side.bias[code].item()
-        inputs.append((1.0, side.id[code].detach().numpy()))
+        own = [(1.0, side.constant.detach().numpy()), (1.0, side.id[code].detach().numpy())]
         for f in range(table.shape[1]):
-            value = table[code, f].item()
+            value = table[code, f].item() * (SHARE / table.shape[1]) ** 0.5
             total += value * side.weights[f].item()
-            inputs.append((value, side.factors[f].detach().numpy()))
-    for (x, v), (y, w) in combinations(inputs, 2):
+            own.append((value, side.factors[f].detach().numpy()))
+        inputs.append(own)
+    for (x, v), (y, w) in product(*inputs):
         total += x * y * float(v @ w)
     return total
 
@@ -74,18 +76,51 @@ def test_without_features_it_is_mf():
     torch.testing.assert_close(fm(pairs), mf(pairs))
 
 
+def test_features_on_one_side_alone_still_meet_a_constant():
+    """The other side's constant has a factor, so that those features' main effect is learned by factors too."""
+    torch.manual_seed(0)
+    net = FM(5, 4, 3, n_user_features=2).double()
+    x = torch.randn(5, 2, dtype=torch.float64)
+    with torch.no_grad():
+        net.item.id.zero_()
+        net.user.id.zero_()
+        net.user.constant.zero_()
+    pairs = Pairs(torch.arange(4), torch.arange(4), torch.ones(4), torch.ones(4), tables=Tables(x))
+    want = (scaled(x) @ net.user.factors @ net.item.constant)[:4]
+    assert want.abs().min() > 0
+    torch.testing.assert_close(net(pairs), want)
+
+
+@pytest.mark.parametrize("n_features", [1, 40])
+def test_a_row_of_standardised_features_weighs_the_same_however_many_they_are(n_features):
+    x = torch.randn(1000, n_features, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = (x - x.mean(0)) / x.std(0, correction=0)
+    assert scaled(x).square().sum(1).mean().item() == pytest.approx(SHARE)
+
+
 def test_still_machine_says_its_offset_and_can_learn(tables):
     torch.manual_seed(0)
     net = FM(5, 4, 3, n_user_features=2, n_item_features=3, offset=0.7, still=True).double()
-    with torch.no_grad():
-        net.user.factors.zero_()
-    pairs = Pairs(
-        torch.arange(4), torch.arange(4), torch.ones(4), torch.ones(4), tables=Tables(None, tables.item)
-    )
-    out = net(pairs)
-    torch.testing.assert_close(out, torch.full((4,), 0.7, dtype=torch.float64))
+    grid = Grid(torch.arange(5), torch.arange(4))
+    out = net(LazyPairs(o=torch.zeros(20), r=torch.zeros(20), tables=tables, grid=grid))
+    assert (out == net.offset).all()
     out.sum().backward()
     assert net.item.id.grad.abs().sum() > 0
+    assert net.item.factors.grad.abs().sum() > 0
+
+
+def test_user_without_row_or_features_is_the_constant(tables):
+    net = machine()
+    s, b = net.new_users(2, None)
+    torch.testing.assert_close(s, net.user.constant.expand(2, -1))
+    assert (b == 0).all()
+    everyone = net.user_side(tables)
+    with torch.no_grad():
+        net.user.id.zero_()
+        net.user.bias.zero_()
+    for got, want, kept in zip(net.new_users(5, tables.user), net.user_side(tables), everyone, strict=True):
+        torch.testing.assert_close(got, want)
+        assert (got != kept).all()
 
 
 def test_fold_in_minimises_its_objective(tables):
@@ -150,3 +185,19 @@ def test_features_help_where_they_carry_the_outcome():
         scores = dc.MF(backbone=backbone, dim=8, seed=0).fit(data).score()
         error[backbone] = np.corrcoef(scores.ravel(), truth.outcome.ravel())[0, 1]
     assert error["fm"] > error["mf"] + 0.05
+
+
+def test_many_columns_of_noise_hardly_hurt():
+    """Forty columns a side together weigh less than an id; unscaled, they drown it."""
+    data, truth = dc.simulate.pairs(n_users=300, n_items=100, confounding=0.0, unbiased_share=0.02, seed=1)
+    rng = np.random.default_rng(0)
+    names = tuple(f"noise {k}" for k in range(40))
+    user, item = (
+        Features(names, rng.standard_normal((n, 40), np.float32), np.zeros(n, bool)) for n in data.shape
+    )
+    data = dataclasses.replace(data, user_features=user, item_features=item)
+    agreement = {}
+    for backbone in ("mf", "fm"):
+        scores = dc.MF(backbone=backbone, dim=8, seed=0).fit(data).score()
+        agreement[backbone] = np.corrcoef(scores.ravel(), truth.outcome.ravel())[0, 1]
+    assert agreement["fm"] > agreement["mf"] - 0.1

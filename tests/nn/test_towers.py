@@ -10,6 +10,7 @@ import torch
 
 from deconrec.base import Spec
 from deconrec.nn.backbone import pair_net
+from deconrec.nn.fm import SHARE
 from deconrec.nn.towers import Tower
 from deconrec.pairs import Grid, Pairs, Tables
 from deconrec.training.program import SGD, Mover, Nets, Step
@@ -44,9 +45,11 @@ def by_definition(made, backbone, tables):
     if backbone == "mf":
         p, q = over.user.detach().numpy(), over.item.detach().numpy()
     else:
-        x, y = tables.user.numpy(), tables.item.numpy()
-        p = over.user.id.detach().numpy() + x @ over.user.factors.detach().numpy()
-        q = over.item.id.detach().numpy() + y @ over.item.factors.detach().numpy()
+        x, y = (table.numpy() * np.sqrt(SHARE / table.shape[1]) for table in (tables.user, tables.item))
+        p, q = (
+            (side.constant + side.id).detach().numpy() + rows @ side.factors.detach().numpy()
+            for side, rows in ((over.user, x), (over.item, y))
+        )
         user = user + x @ head.user.weights.detach().numpy()
         item = item + y @ head.item.weights.detach().numpy()
     return np.array(tower(p, q, head.diagonal.detach().numpy(), user, item, head.offset.item()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor, nn
 
 from deconrec.pairs import Pairs, Tables
@@ -102,11 +103,10 @@ def fold_in(
         rows = order[bounds[u] : bounds[u + 1]]
         if not len(rows):
             continue
-        # Interactions of the id with the user's own features (FM) shift the design by a_u.
-        x = np.hstack([q[item[rows]] + a[u], np.ones((len(rows), 1))])
+        x = np.hstack([q[item[rows]], np.ones((len(rows), 1))])
         shift, y, w = q[item[rows]] @ a[u] + c[u] + b_i[item[rows]], r[rows], out[u]
         for _ in range(rounds):
-            p = 1.0 / (1.0 + np.exp(-(x @ w + shift)))
+            p = expit(x @ w + shift)
             gradient = x.T @ (p - y) + ridge @ w
             step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + ridge, gradient)
             w = w - step / max(1.0, np.abs(step).max())
@@ -114,8 +114,7 @@ def fold_in(
                 break
         out[u] = w
     own, bias = out[:, :-1], out[:, -1] + c
-    inside = (own * a).sum(1)
-    return 1.0 / (1.0 + np.exp(-((own + a) @ q.T + (bias + inside)[:, None] + b_i)))
+    return np.asarray(expit((own + a) @ q.T + bias[:, None] + b_i))
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:

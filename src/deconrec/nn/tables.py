@@ -71,3 +71,18 @@ class ClassLogit(nn.Module):
     def forward(self, kind: Tensor) -> Tensor:
         """(n,) logits."""
         return self.values.index_select(0, kind)
+
+
+class OutcomeLogit(nn.Module):
+    """A logit for each outcome, (1 - r) a_0 + r a_1, zero at the start.
+
+    Called with outcomes (n,) in [0, 1]; gives (n,).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(2))
+
+    def forward(self, r: Tensor) -> Tensor:
+        """(n,) logits."""
+        return torch.lerp(self.values[0], self.values[1], r)

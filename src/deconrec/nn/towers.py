@@ -5,8 +5,8 @@ biases,
 
     l_ui = sum_k w_k s_uk s_ik + b_u + b_i + v_x.x_u + v_y.y_i + b,
 
-with s_u, s_i the factors of the first network (summed with those of features, for FM). A diagonal of the first network
-would add nothing: it can be moved into its factors.
+with s_u, s_i the factors of the first network (for FM, those of all inputs of a side, summed) and x, y scaled as there.
+A diagonal of the first network would add nothing: it can be moved into its factors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from deconrec.nn.backbone import Sizes
-from deconrec.nn.fm import FM, Side
+from deconrec.nn.fm import FM, Side, scaled
 from deconrec.nn.mf import MF
 from deconrec.pairs import Pairs
 
@@ -68,7 +68,7 @@ class _Bias(nn.Module):
         own = torch.index_select(self.bias, 0, index)
         if self.weights is None or table is None:
             return own
-        return own + torch.index_select(table, 0, index) @ self.weights
+        return own + scaled(torch.index_select(table, 0, index)) @ self.weights
 
 
 def _factors(side: Tensor | Side, index: Tensor, table: Tensor | None) -> Tensor:

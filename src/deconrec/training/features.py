@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
 
 from deconrec.data.dataset import Dataset, Features
-from deconrec.pairs import Tables
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deconrec.pairs import Tables
 
 
 def spread(features: Features | None) -> tuple[np.ndarray, np.ndarray]:
@@ -22,6 +26,8 @@ def spread(features: Features | None) -> tuple[np.ndarray, np.ndarray]:
 
 def standardised(features: Features | None, mean: np.ndarray, std: np.ndarray) -> Tensor | None:
     """(n, F) features with mean 0 and deviation 1 on the training data; None without features."""
+    import torch
+
     if features is None or not len(mean):
         return None
     return torch.from_numpy(((features.values - mean) / std).astype(np.float32))
@@ -29,5 +35,7 @@ def standardised(features: Features | None, mean: np.ndarray, std: np.ndarray) -
 
 def feature_tables(data: Dataset) -> Tables:
     """The features of a data set, standardised on itself."""
+    from deconrec.pairs import Tables
+
     user, item = data.user_features, data.item_features
     return Tables(standardised(user, *spread(user)), standardised(item, *spread(item)))
