@@ -30,8 +30,8 @@ def sides(n_users: int, n_items: int, dim: int) -> dict[str, Callable[[], Any]]:
     source = Source.of(data, NO_TABLES)
 
     def side(sampler_of: Callable[[Any], Any]) -> tuple[Callable[[], Any], dict[str, float]]:
-        model = dc.ResDR(dim=dim, epochs=0).fit(data)
-        trainer, sampler = Trainer(1, Adam(model.lr, model.l2)), sampler_of(model.sampler(data))
+        model = dc.ResDR(dim=dim, epochs=0, agreement="loss").fit(data)
+        trainer, sampler = Trainer(1, Adam(model.lr, model.l2_)), sampler_of(model.sampler(data))
 
         def epoch() -> Any:
             return trainer.run(model.nets_, model.program(), sampler, source)

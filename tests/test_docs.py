@@ -7,10 +7,12 @@ import contextlib
 import dataclasses
 import doctest
 import importlib.util
+import inspect
 import io
 import re
 import shlex
 import sys
+import textwrap
 import types
 from collections.abc import Iterator
 from importlib import import_module
@@ -18,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from deconrec.methods import ALIASES, METHODS
+from deconrec.torch_estimator import TorchEstimator
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "deconrec"
@@ -42,7 +47,7 @@ def generate() -> Any:
 
 
 def section(page: str, heading: str) -> str:
-    """The text under the anchor `heading`, up to the next anchor."""
+    """The text of a reference page under the anchor `heading`, up to the next anchor."""
     text = (ROOT / "docs" / "reference" / page).read_text()
     parts = re.split(r'^<a id="([^"]+)"></a>$', text, flags=re.M)
     return dict(zip(parts[1::2], parts[2::2], strict=True))[heading]
@@ -84,21 +89,66 @@ def test_a_docstring_falls_into_its_sections(generate: Any) -> None:
 
 
 # ---------------------------------------------------------------------- everything is documented
-def test_every_method_and_parameter_is_documented() -> None:
-    from deconrec.methods import ALIASES, METHODS
+@pytest.mark.parametrize("key", METHODS)
+def test_every_method_says_what_the_template_asks(generate: Any, key: str) -> None:
+    """Every section, in order and with text, in the file's docstring; and an assumption that the index knows."""
+    said = generate.docstring(METHODS[key])
+    assert [name for name in said if name in generate.TEMPLATE] == list(generate.TEMPLATE)
+    assert all(text.strip() for _, text in said.values())
+    assert generate.assumed(key), f"name an assumption in the words of ASSUMPTIONS (docs/generate.py): {key}"
 
-    table = (ROOT / "docs" / "reference" / "methods.md").read_text()
-    for key, cls in METHODS.items():
-        text = section("methods.md", key)
-        missing = [f.name for f in dataclasses.fields(cls) if f"| `{f.name}` |" not in text]  # type: ignore[arg-type]
-        assert not missing, f"{key}: {missing}"
-        undocumented = [f.name for f in dataclasses.fields(cls) if not f.metadata.get("doc")]  # type: ignore[arg-type]
-        assert not undocumented, f"{key} has parameters without a meaning: {undocumented}"
-        for part in ("Idea", "Risk", "Needs", "Limits", "Deviations", "Paper"):
-            assert f"**{part}**" in text, f"{key} has no '{part}.' in its docstring"
+
+@pytest.mark.parametrize("key", METHODS)
+def test_every_method_has_its_page(generate: Any, key: str) -> None:
+    cls = METHODS[key]
+    text = (ROOT / "docs" / "methods" / f"{key}.md").read_text()
+    assert re.findall(r"^## (\w+)$", text, re.M)[: len(generate.TEMPLATE)] == list(generate.TEMPLATE)
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.M))
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # every method is a dataclass
+        assert field.metadata.get("doc"), f"{key}: {field.name} has no meaning"
+        _, values, meaning, tuned = re.split(r" (?<!\\)\| ?", rows[field.name])
+        assert values or isinstance(field.default, str), f"{key}: {field.name} has no range"
+        assert meaning
+        assert bool(tuned) == (field.metadata.get("search") is not None)
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_every_loss_stands_on_the_page(key: str) -> None:
+    """Every function of the class that gives terms of a risk, and nothing of it typed by hand."""
+    text = (ROOT / "docs" / "methods" / f"{key}.md").read_text()
+    losses = [
+        f for f in vars(METHODS[key]).values() if getattr(f, "__annotations__", {}).get("return") == "Terms"
+    ]
+    assert losses or not issubclass(METHODS[key], TorchEstimator), f"{key} has no loss"
+    for loss in losses:
+        assert textwrap.dedent(inspect.getsource(loss)) in text, loss.__name__
+    assert re.search(r"^```python\n(@\w+\n|def |class )", text, re.M)
+
+
+def test_equations_stand_above_their_code(generate: Any) -> None:
+    risk = "L_A   = x\n      = y\nL_B&C = z\ne   error"
+    assert generate.equations_of("a", "Beta L_A, held fixed.", risk) == "L_A   = x\n      = y"
+    assert generate.equations_of("b", "L_B&C.", risk) == "L_B&C = z"
+    assert generate.equations_of("e", "(1/|O|) sum_O e.", risk) == ""
+    both = "biased   (1/|O|) sum_O e\nuniform  (1/|R|) sum_R e"
+    assert generate.equations_of("uniform", "(1/|R|) sum_R e.", both) == "uniform  (1/|R|) sum_R e"
+    text = (ROOT / "docs" / "methods" / "res-dr.md").read_text()
+    assert re.search(r"L_B&U .*\n```\n\n```python\ndef agree\(", text)
+
+
+def test_every_assumption_is_made_by_a_method(generate: Any) -> None:
+    made = {phrase for key in METHODS for phrase in generate.assumed(key)}
+    assert made == set(generate.ASSUMPTIONS)
+
+
+def test_the_index_of_methods_names_all() -> None:
+    text = (ROOT / "docs" / "methods" / "index.md").read_text()
+    parts = dict(zip(*[iter(re.split(r"^## (.+)$", text, flags=re.M)[1:])] * 2, strict=True))
+    for name in ("By what it needs", "By what it learns", "By what it assumes"):
+        missing = [key for key in METHODS if f"[`{key}`]({key}.md)" not in parts[name]]
+        assert not missing, f"{name}: {missing}"
     for name, spec in ALIASES.items():
-        assert f"`{name}`" in table
-        assert f"`{spec}`" in table
+        assert f"[`{name}`]({spec.partition(':')[0]}.md) = `{spec}`" in text
 
 
 def test_every_nuisance_and_its_parameters_are_documented() -> None:
@@ -140,7 +190,6 @@ def docstrings(path: Path) -> Iterator[str]:
 
 
 def test_every_citation_resolves() -> None:
-    from deconrec.methods import METHODS
     from deconrec.references import PAPERS
 
     cited = {
@@ -164,6 +213,15 @@ def test_every_warning_has_a_code_that_is_explained() -> None:
                 assert code, f"{name_of(path)}:{node.lineno}: a warning without a [CODE]"
                 found.add(code[1])
     assert found == set(headings)
+
+
+def test_every_test_on_the_page_of_bad_input_exists() -> None:
+    page = (ROOT / "docs" / "guides" / "bad-input.md").read_text()
+    file = re.search(r"`(tests/\S+\.py)`", page)
+    assert file is not None
+    shown = set(re.findall(r"`(test_\w+)`", page))
+    there = set(re.findall(r"^def (test_\w+)", (ROOT / file[1]).read_text(), re.M))
+    assert shown == there, f"on one side only: {shown ^ there}"
 
 
 # ---------------------------------------------------------------------- links
@@ -192,14 +250,18 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(goal), f"{name_of(page)} links to {target}: no such anchor"
 
 
-def test_the_index_links_every_page() -> None:
-    index = ROOT / "docs" / "index.md"
+def test_the_indexes_link_every_page() -> None:
+    """The first page leads to every other, but for those of methods, to which the methods' own index leads."""
+    indexes = [ROOT / "docs" / "index.md", ROOT / "docs" / "methods" / "index.md"]
     linked = {
         (index.parent / t.partition("#")[0]).resolve()
+        for index in indexes
         for t in re.findall(r"\]\(([^)\s]+)\)", index.read_text())
     }
-    missing = [name_of(p) for p in PAGES[1:] if p != index and p.resolve() not in linked]
+    missing = [name_of(p) for p in PAGES[1:] if p != indexes[0] and p.resolve() not in linked]
     assert not missing
+    stray = {p.stem for p in indexes[1].parent.glob("*.md")} - {*METHODS, "index"}
+    assert not stray, f"pages of methods that are gone: {stray}"
 
 
 # ---------------------------------------------------------------------- code on pages

@@ -100,6 +100,7 @@ def test_dr_with_e_hat_0_is_ips():
 
 # ---------------------------------------------------------------------- Res-IPS, Res-DR
 SMALL = {"dim": 3, "epochs": 6, "patience": 0}
+LOSS = {"agreement": "loss"}
 
 
 def same(a, b):
@@ -109,13 +110,23 @@ def same(a, b):
     return np.array_equal(a.fit(data, validation=nothing).score(), b.fit(data, validation=nothing).score())
 
 
-def test_res_ips_without_calibration_is_its_residual_free_twin_exactly():
-    assert same(ResIPS(consistency=0.0, **SMALL), ResIPS(residual_propensity=False, **SMALL))
+@pytest.mark.parametrize("agreement", [LOSS, {"agreement": "outcomes", "slack": 0.0}], ids=str)
+def test_res_ips_without_calibration_is_its_residual_free_twin_exactly(agreement):
+    setting = SMALL | agreement
+    assert same(ResIPS(consistency=0.0, **setting), ResIPS(residual_propensity=False, **setting))
     # The test can fail: with calibration they differ.
-    assert not same(ResIPS(consistency=1.0, **SMALL), ResIPS(residual_propensity=False, **SMALL))
+    assert not same(ResIPS(consistency=1.0, **setting), ResIPS(residual_propensity=False, **setting))
 
 
-@pytest.mark.parametrize("imputation", [{}, {"imputation": "error", "error": "squared"}])
+@pytest.mark.parametrize("cls", [ResIPS, ResDR])
+def test_logs_that_agree_within_the_slack_calibrate_nothing(cls):
+    off = {"residual_propensity": False} | ({"residual_imputation": False} if cls is ResDR else {})
+    assert same(cls(slack=1e6, **SMALL), cls(**off, **SMALL))
+
+
+@pytest.mark.parametrize(
+    "imputation", [LOSS, LOSS | {"imputation": "error", "error": "squared"}, {"slack": 0.0}], ids=str
+)
 def test_res_dr_without_calibration_is_its_residual_free_twin_exactly(imputation):
     off = {"residual_propensity": False, "residual_imputation": False}
     assert same(ResDR(consistency=0.0, **SMALL, **imputation), ResDR(**off, **SMALL, **imputation))
@@ -139,7 +150,7 @@ def test_res_dr_with_e_tilde_e_is_the_ideal_risk_whatever_p_tilde():
     data = tiny()
     o, r, _ = dense(data)
     everywhere = np.where(o == 1, r, np.random.default_rng(1).integers(0, 2, SHAPE))
-    model = ResDR(dim=2, epochs=0).fit(data, validation=data)
+    model = ResDR(dim=2, epochs=0, **LOSS).fit(data, validation=data)
     nets = scramble(model.nets_)
     eta = np.random.default_rng(2).normal(size=SHAPE)
     nets["prediction"], nets["imputation_residual"] = Table(LOGITS), Table(eta)
@@ -153,7 +164,7 @@ def test_res_dr_with_e_tilde_e_is_the_ideal_risk_whatever_p_tilde():
 def test_policy_paper_consistency_moves_the_residual_nets_alone(cls):
     """After one step of everything, another weight has made a difference to the residual nets and to no other."""
     data, _ = confounded()
-    one = {"dim": 3, "epochs": 1, "patience": 0, "batch": 10**9}  # a single step of everything
+    one = {"dim": 3, "epochs": 1, "patience": 0, "batch": 10**9} | LOSS  # a single step of everything
     weak, strong = (cls(consistency=c, **one).fit(data).nets_.state_dict() for c in (1e-3, 0.0))
     moved = {name.split(".")[0] for name in weak if not torch.equal(weak[name], strong[name])}
     assert moved == {n for n in cls(**one).fit(data).nets_ if n.endswith("_residual")}

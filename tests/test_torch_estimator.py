@@ -208,5 +208,5 @@ def test_fold_in_has_the_penalty_of_training():
     history = pl.DataFrame({"user_id": ["new"] * 6, "item_id": data.items.decode(items), "rating": r})
     net = model.nets_.prediction
     sides = net.item_side(NO_TABLES), net.new_users(1, None)
-    wanted = fold_in(*sides, np.zeros(6, int), items, r, penalty=0.02 * len(data.biased))
+    wanted = fold_in(*sides, np.zeros(6, int), items, r, penalty=0.02 * model.spec_.rows)
     np.testing.assert_allclose(model.score(history=history), wanted, atol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,15 @@ from deconrec.data.dataset import Dataset, Features, OutcomeScale, Task
 from deconrec.data.ids import Vocabulary, as_series
 from deconrec.data.split import ValidationPart, hold_out
 from deconrec.data.validate import read_table
-from deconrec.errors import DataError, MissingUnbiasedLog, NotFitted, ParameterError, UnknownItem, UnknownUser
+from deconrec.errors import (
+    DataError,
+    DataWarning,
+    MissingUnbiasedLog,
+    NotFitted,
+    ParameterError,
+    UnknownItem,
+    UnknownUser,
+)
 from deconrec.parameters import Parameterised
 
 if TYPE_CHECKING:
@@ -80,6 +89,11 @@ class Spec:
     def shape(self) -> tuple[int, int]:
         """(n_users, n_items)."""
         return self.n_users, self.n_items
+
+    @property
+    def rows(self) -> int:
+        """Rows of the biased log."""
+        return round(self.density * self.n_users * self.n_items)
 
     @classmethod
     def of(cls, data: Dataset) -> Spec:
@@ -176,6 +190,10 @@ class Estimator(Parameterised, ABC):
         ------
         ParameterError: a parameter out of range.  MissingUnbiasedLog: the method needs one.
         DataError: data that the method cannot use.  TrainingError: training diverged.
+
+        Warns
+        -----
+        DataWarning: a log whose outcomes are all the same.
         """
         if not isinstance(data, Dataset):
             raise DataError(
@@ -195,6 +213,7 @@ class Estimator(Parameterised, ABC):
         data = data.without_test()
         if not tags.uses_unbiased:
             data = data.with_logs(data.biased, None)
+        self._check_logs(data, tags)
         if isinstance(validation, Dataset):
             validation = ValidationPart(validation)
         if validation is not None:
@@ -219,6 +238,28 @@ class Estimator(Parameterised, ABC):
             self.seen_ = both
         self.seconds_ = time.perf_counter() - started
         return self
+
+    def _check_logs(self, data: Dataset, tags: Tags) -> None:
+        """Refuse a biased log without rows; warn where a log's outcomes, all the same, say nothing of pairs."""
+        if not len(data.biased):
+            raise DataError(
+                f"fit of {type(self).__name__} needs a biased log with at least one row; got none. Check the filter "
+                "that was applied to it."
+            )
+        # Methods over rows read which items were exposed: likes alone are what they are made for.
+        if tags.shape == "pairs":
+            _warn_one_outcome(
+                "biased",
+                data.outcome(data.biased),
+                "ratings alone cannot tell pairs apart: set `binarize` so that both outcomes occur, or use a method "
+                "over exposures ('ease', 'concat-vae')",
+            )
+        if data.unbiased is not None:
+            _warn_one_outcome(
+                "randomised",
+                data.outcome(data.unbiased),
+                "whatever learns from it is drawn to that value everywhere: give it more rows, or compare with 'mf'",
+            )
 
     def _check_validation(self, data: Dataset, validation: ValidationPart) -> None:
         same_users = validation.history is not None or validation.data.users.same(data.users)
@@ -511,6 +552,16 @@ class Estimator(Parameterised, ABC):
                 )
 
 
+def _warn_one_outcome(log: str, r: np.ndarray, says: str) -> None:
+    """Warn (DataWarning) where all outcomes r of a log are the same; the text names no method, to be said once."""
+    if len(r) and r.min() == r.max():
+        warnings.warn(
+            f"[ONE_OUTCOME] every outcome of the {log} log is the same (rows: {len(r):,}); {says}.",
+            DataWarning,
+            stacklevel=1,
+        )
+
+
 def top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(indices, values), each (n, min(k, n_items)), best first; ties to the smaller index. scores is (n, n_items)."""
     n_items = scores.shape[1]
@@ -568,6 +619,12 @@ class Propensity(Parameterised, ABC):
     def __call__(self, pairs: Pairs) -> Tensor:
         """(n,) in (0, 1], without gradient."""
 
+    def of_new(self, pairs: Pairs, n_users: int) -> Tensor | None:
+        """(n,) propensities of pairs of `n_users` users outside the training data, whose codes and features `pairs`
+        holds (`tables.user` is theirs); None where the model knows training users only.
+        """
+        return None
+
     @abstractmethod
     def _state(self) -> dict[str, np.ndarray]:
         """Learned arrays by name."""
@@ -589,6 +646,10 @@ class ExposureModel(Parameterised, ABC):
     @abstractmethod
     def confounder(self, rows: Rows) -> Tensor:
         """(B, dim) substitute confounders of rows, without gradient."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """(B, n_items) E[a_ui | z_u] of substitute confounders z (B, dim), without gradient."""
 
     @abstractmethod
     def reconstruct(self, rows: Rows) -> Tensor:

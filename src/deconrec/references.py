@@ -20,6 +20,20 @@ PAPERS: dict[str, Paper] = {
     paper.key: paper
     for paper in (
         Paper(
+            "Breiman1995",
+            "Better subset regression using the nonnegative garrote",
+            "L. Breiman",
+            "Technometrics 37(4)",
+            1995,
+        ),
+        Paper(
+            "Scharfstein1999",
+            "Adjusting for nonignorable drop-out using semiparametric nonresponse models",
+            "D. O. Scharfstein, A. Rotnitzky, J. M. Robins",
+            "Journal of the American Statistical Association 94(448)",
+            1999,
+        ),
+        Paper(
             "Koren2009",
             "Matrix factorization techniques for recommender systems",
             "Y. Koren, R. Bell, C. Volinsky",
@@ -207,6 +221,41 @@ PAPERS: dict[str, Paper] = {
             "C. Nadeau, Y. Bengio",
             "Machine Learning 52(3)",
             2003,
+        ),
+        Paper(
+            "Hu2008",
+            "Collaborative filtering for implicit feedback datasets",
+            "Y. Hu, Y. Koren, C. Volinsky",
+            "ICDM",
+            2008,
+        ),
+        Paper(
+            "Koren2008",
+            "Factorization meets the neighborhood: A multifaceted collaborative filtering model",
+            "Y. Koren",
+            "KDD",
+            2008,
+        ),
+        Paper(
+            "Gopalan2015",
+            "Scalable recommendation with hierarchical Poisson factorization",
+            "P. Gopalan, J. Hofman, D. Blei",
+            "UAI",
+            2015,
+        ),
+        Paper(
+            "Wang2019b",
+            "The blessings of multiple causes",
+            "Y. Wang, D. Blei",
+            "Journal of the American Statistical Association 114(528)",
+            2019,
+        ),
+        Paper(
+            "Rubin1984",
+            "Bayesianly justifiable and relevant frequency calculations for the applied statistician",
+            "D. Rubin",
+            "Annals of Statistics 12(4)",
+            1984,
         ),
     )
 }

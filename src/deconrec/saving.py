@@ -162,7 +162,7 @@ def load_model(
         if about["history"] is not None:
             from deconrec.training.program import History
 
-            model.history_ = History(**about["history"])  # type: ignore[attr-defined]
+            model.history_ = History(**about["history"])  # type: ignore[attr-defined]  # it was trained
         model._restore({k.removeprefix("state."): v for k, v in arrays.items() if k.startswith("state.")})
     except _DAMAGE as error:
         if isinstance(error, FileError):

@@ -9,16 +9,18 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor, nn
 
 from deconrec.base import Estimator, ExposureModel, Propensity, Spec
 from deconrec.data.dataset import Dataset, Log
 from deconrec.data.split import ValidationPart
 from deconrec.errors import DataError, MissingUnbiasedLog, ParameterError
+from deconrec.evaluation.calibration import platt
 from deconrec.evaluation.overlap import Overlap
 from deconrec.evaluation.ranking import place_block
 from deconrec.evaluation.rating import auc, logloss, mse
@@ -42,7 +44,12 @@ class TorchEstimator(Estimator):
     """A method whose networks are trained by the engine."""
 
     lr: float = parameter(0.03, "learning rate of Adam", above=0, search=Search(1e-3, 5e-2, log=True))
-    l2: float = parameter(6e-4, "weight of (1/2)||theta||^2", low=0, search=Search(1e-6, 1e-2, log=True))
+    l2: float | None = parameter(
+        None,
+        "weight of (1/2)||theta||^2; none = a normal prior of the same width whatever the log's size",
+        low=0,
+        search=Search(1e-6, 1e-2, log=True),
+    )
     epochs: int = parameter(300, "most passes over the data", low=0)
     patience: int = parameter(
         20, "epochs without a better validation score before stopping; 0 = never", low=0
@@ -58,6 +65,15 @@ class TorchEstimator(Estimator):
         x_std_: np.ndarray
         y_mean_: np.ndarray
         y_std_: np.ndarray
+
+    PRIOR: ClassVar[float] = (
+        3.5  # NOTE precision of that prior, in rows: chosen on hold-outs of Coat and sim-pairs
+    )
+
+    @property
+    def l2_(self) -> float:
+        """The weight in force: losses are means over the log's rows, so that a prior weighs PRIOR / rows."""
+        return self.PRIOR / max(self.spec_.rows, 1) if self.l2 is None else self.l2
 
     def check_params(self) -> None:
         """Ranges, and that the device is there."""
@@ -103,7 +119,7 @@ class TorchEstimator(Estimator):
                 )
             trainer = Trainer(
                 self.epochs,
-                Adam(self.lr, self.l2),
+                Adam(self.lr, self.l2_),
                 self.patience,
                 warmup=warmup,  # patience counts from where every step is at work
                 seed=self.seed,
@@ -150,8 +166,8 @@ class TorchEstimator(Estimator):
                 fitted = model.clone()
                 if isinstance(fitted, Estimator):
                     _restore_teacher(fitted, _below(state, f"{name}."), self)
-                else:
-                    fitted._restore(_below(state, f"{name}."), self.spec_)  # type: ignore[attr-defined]
+                elif isinstance(fitted, Propensity | ExposureModel):
+                    fitted._restore(_below(state, f"{name}."), self.spec_)
                 setattr(self, f"{name}_", fitted)
             self.nets_ = self.nets(self.spec_)
         arrays = {k: torch.from_numpy(np.array(v)) for k, v in _below(state, "nets.").items()}
@@ -262,10 +278,15 @@ class PairEstimator(TorchEstimator):
         return torch.sigmoid(logit).reshape(len(users), n_items).cpu().numpy()
 
     def exposure_logit(self, nets: Nets, pairs: Pairs) -> Tensor | None:
-        """(n,) logit of the propensity that the method weights by, where it learns one itself; None otherwise."""
+        """(n,) logit of the propensity that the method learns itself, before its floor; None where it learns none."""
         return nets.propensity(pairs) if "propensity" in nets and hasattr(self, "floor_") else None
 
+    def observed_weights(self, nets: Nets, observed: Pairs) -> Tensor | None:
+        """(n,) weights of observed pairs, where they are not 1 over the floored propensity; None otherwise."""
+        return None
+
     def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
+        _ = self.error_kind  # an error that the outcomes do not fit is refused before anything is trained
         super()._fit(data, validation, progress)
         self.overlap_ = self._overlap(data)
 
@@ -276,10 +297,12 @@ class PairEstimator(TorchEstimator):
             fitted = getattr(self, f"{name}_")
             if isinstance(fitted, Propensity):
                 return getattr(fitted, "overlap_", None)
-        logit = self.exposure_logit(self.nets_, log_pairs(data, data.biased, self.tables_, self.device))
+        observed = log_pairs(data, data.biased, self.tables_, self.device)
+        logit, w = self.exposure_logit(self.nets_, observed), self.observed_weights(self.nets_, observed)
         if logit is None:
             return None
-        overlap = Overlap.of(torch.sigmoid(logit).cpu().numpy(), getattr(self, "floor_", 0.0))
+        p, floor = torch.sigmoid(logit).cpu().numpy(), getattr(self, "floor_", 0.0)
+        overlap = Overlap.of(p, floor, None if w is None else w.cpu().numpy())
         overlap.warn(type(self).__name__)
         return overlap
 
@@ -297,7 +320,7 @@ class PairEstimator(TorchEstimator):
             history.biased.user,
             history.biased.item,
             history.outcome(history.biased),
-            penalty=self.l2 * max(float(self.seen_.nnz), 1.0),
+            penalty=self.l2_ * max(self.spec_.rows, 1),
         )
 
     @torch.no_grad()
@@ -424,7 +447,7 @@ class RowEstimator(TorchEstimator):
         return out
 
     def _outcome(self, affinity: np.ndarray) -> np.ndarray:
-        return 1.0 / (1.0 + np.exp(-(self.slope_ * affinity + self.shift_)))
+        return np.asarray(expit(self.slope_ * affinity + self.shift_))
 
     def _block(self, users: np.ndarray) -> np.ndarray:
         return self._outcome(self._source_affinity(self.rows_, users))
@@ -488,35 +511,6 @@ def pairs_score(model: Estimator, data: Dataset, log: Log) -> float:
     if not data.outcome_scale.binary:
         return -mse(prediction, r)
     return -logloss(prediction, r) if r.min() == r.max() else auc(prediction, r)
-
-
-def platt(score: np.ndarray, r: np.ndarray, rounds: int = 30) -> tuple[float, float]:
-    """(slope > 0, shift) of the logistic regression of r in [0, 1] on a score, by Newton's method.
-
-    A slope that the data would have at 0 or below is set to 1e-3: outcomes then hardly differ, and ranks stay.
-    Where all outcomes are one, it is 0.1 and their mean at most 0.99: ranks then survive single precision.
-    """
-    from scipy.special import expit, logit
-
-    mean = float(np.clip(r.mean() if len(r) else 0.5, 1e-4, 1 - 1e-4))
-    if len(r) < 2 or np.ptp(score) < 1e-12 or np.ptp(r) < 1e-12:
-        centre = float(score.mean()) if len(score) else 0.0
-        return 0.1, float(logit(np.clip(mean, 0.01, 0.99))) - 0.1 * centre
-    centre, spread = float(score.mean()), float(score.std())
-    x = (score - centre) / spread
-    a, b = 0.0, float(logit(mean))
-    for _ in range(rounds):
-        p = expit(a * x + b)
-        w = np.maximum(p * (1 - p), 1e-9)
-        g = np.array([((p - r) * x).sum() + 1e-3 * a, (p - r).sum()])
-        h = np.array([[(w * x * x).sum() + 1e-3, (w * x).sum()], [(w * x).sum(), w.sum()]])
-        step = np.linalg.solve(h, g)
-        a, b = a - step[0], b - step[1]
-        if np.abs(step).max() < 1e-10:
-            break
-    if a / spread < 1e-3:
-        return 1e-3, float(logit(mean)) - 1e-3 * centre
-    return float(a / spread), float(b - a * centre / spread)
 
 
 def _fit_nuisance(

@@ -13,7 +13,14 @@ from manual import risks
 from manual.batches import batches, dense, everywhere, probabilities, scramble, tiny, value
 
 FLOOR = 0.2
-SETTINGS = {"dim": 3, "epochs": 0, "floor": FLOOR, "ctcvr_weight": 0.7, "unbiased_weight": 1.3}
+SETTINGS = {
+    "dim": 3,
+    "epochs": 0,
+    "floor": FLOOR,
+    "ctcvr_weight": 0.7,
+    "unbiased_weight": 1.3,
+    "agreement": "loss",
+}
 
 
 class World:
@@ -136,7 +143,9 @@ def test_a_literal_imputed_error_needs_squared_errors():
 
 def test_learning_in_turns():
     data = tiny()
-    model = ResDR(scheme="jl", dim=2, epochs=JL_WARMUP + 2, patience=0).fit(data, validation=data)
+    model = ResDR(scheme="jl", dim=2, epochs=JL_WARMUP + 2, patience=0, agreement="loss").fit(
+        data, validation=data
+    )
     names = [set(epoch) - {"score", "seconds"} for epoch in model.history_]
     assert all(n == {"exposure"} for n in names[:JL_WARMUP])
     assert {"imputation", "direct", "correction", "consistency"} <= names[-1]

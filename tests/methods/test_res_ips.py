@@ -6,13 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from deconrec.methods.res_ips import ResIPS
+from deconrec.checks.fixtures import confounded
+from deconrec.errors import DataError
+from deconrec.methods.res_dr import ResDR
+from deconrec.methods.res_ips import ResIPS, half
+from deconrec.pairs import Pairs
 from deconrec.training.samplers import Blocks
 from manual import risks
 from manual.batches import batches, dense, everywhere, probabilities, scramble, tiny, value
 
 FLOOR = 0.2
-SETTINGS = {"dim": 3, "epochs": 0, "floor": FLOOR, "ctcvr_weight": 0.7, "unbiased_weight": 1.3}
+SETTINGS = {
+    "dim": 3,
+    "epochs": 0,
+    "floor": FLOOR,
+    "ctcvr_weight": 0.7,
+    "unbiased_weight": 1.3,
+    "agreement": "loss",
+}
 
 
 def world(kind="cross-entropy", sampler=None, **parameters):
@@ -107,10 +118,60 @@ def test_warm_up_moves_the_propensity_alone():
 
 def test_the_residual_starts_at_zero_with_a_gradient():
     data = tiny()
-    model = ResIPS(dim=3, epochs=0, floor=1e-3).fit(data, validation=data)
+    model = ResIPS(dim=3, epochs=0, floor=1e-3, agreement="loss").fit(data, validation=data)
     (whole,) = batches(data)
     nets = model.nets_.double()
     assert (everywhere(nets.propensity_residual, whole) == 0).all()
     nets.zero_grad()
     model.agree(nets, whole)["consistency"].backward()
     assert torch.any(nets.propensity_residual.item.grad != 0)
+
+
+# ---------------------------------------------------------------------- agreement="outcomes"
+@pytest.mark.parametrize("cls", [ResIPS, ResDR])
+def test_outcomes_agree_once_calibrated(cls):
+    """After each epoch's start the doubly robust mean outcome of the log is that of R, and the weights' sum is kept."""
+    data, _ = confounded()
+    model = cls(dim=3, epochs=0, agreement="outcomes", slack=0.0)
+    model.fit(data, validation=data)
+    nets = scramble(model.nets_).float()
+    model._source(data)
+    with torch.no_grad():
+        model.agree_on_outcomes(nets)
+        seen = model.evidence_
+        w = model.observed_weights(nets, seen.observed).numpy()
+        nominal = 1 / np.maximum(nets.propensity(seen.observed).sigmoid().numpy(), model.floor_)
+        r, r_hat = seen.observed.r.numpy(), nets.prediction(seen.observed).sigmoid().numpy()
+        level = float(nets.prediction(seen.space).sigmoid().mean())
+    assert w.sum() == pytest.approx(nominal.sum(), rel=1e-4)
+    assert level + (w * (r - r_hat)).sum() / w.sum() == pytest.approx(seen.outcomes.mean(), abs=1e-4)
+    if cls is ResDR:
+        with torch.no_grad():
+            assert float(model.label(nets, seen.space).sigmoid().mean()) == pytest.approx(
+                seen.outcomes.mean(), abs=1e-4
+            )
+
+
+def test_l_ctcvr_reads_the_propensity_of_outcome_1():
+    data, _ = confounded()
+    model = ResIPS(dim=3, epochs=0, agreement="outcomes").fit(data, validation=data)
+    nets = scramble(model.nets_)
+    with torch.no_grad():
+        nets.propensity_residual.values.copy_(torch.tensor([-0.5, 1.25]))
+        (whole,) = batches(data)
+        difference = model.calibrated(nets, whole.space) - nets.propensity(whole.space)
+    np.testing.assert_allclose(difference.numpy(), 1.25, rtol=1e-5)
+
+
+def test_the_evidence_is_not_kept():
+    data, _ = confounded()
+    model = ResIPS(dim=2, epochs=1).fit(data)
+    assert not hasattr(model, "evidence_")
+
+
+def test_an_empty_half_of_the_randomised_log_is_refused():
+    pairs = Pairs(
+        *(torch.zeros(3, dtype=t) for t in (torch.int64, torch.int64, torch.float32, torch.float32))
+    )
+    with pytest.raises(DataError, match="both halves"):
+        half(pairs, 1)

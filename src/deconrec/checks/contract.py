@@ -598,15 +598,16 @@ def check_equal_ratings(estimator: Estimator) -> None:
     """Ratings that are all the same (likes alone, the same stars) work, or are refused by a DataError."""
     b = bench(estimator)
     data = b.data()
+    assert data.unbiased is not None
 
-    def flat(log: Log | None, value: float) -> Log | None:
-        return None if log is None else Log(log.user, log.item, np.full(len(log), value, np.float32))
+    def flat(log: Log, value: float) -> Log:
+        return Log(log.user, log.item, np.full(len(log), value, np.float32))
 
-    worlds = [data.with_logs(flat(data.biased, 1.0), flat(data.unbiased, 1.0))]  # type: ignore[arg-type]
+    worlds = [data.with_logs(flat(data.biased, 1.0), flat(data.unbiased, 1.0))]
     if estimator.tags.outcome == "any":
         task = dataclasses.replace(data.task, binarize=None, rating_range=None)
-        stars = {"biased": flat(data.biased, 3.0), "unbiased": flat(data.unbiased, 3.0), "task": task}
-        worlds.append(dataclasses.replace(data, **stars))  # type: ignore[arg-type]
+        stars = flat(data.biased, 3.0), flat(data.unbiased, 3.0)
+        worlds.append(dataclasses.replace(data, biased=stars[0], unbiased=stars[1], task=task))
     for world in worlds:
         try:
             model = b.fit(world)

@@ -159,7 +159,7 @@ def _without_rows(batch: Batch, source: Source) -> Batch:
     space = batch.space
     if isinstance(space, LazyPairs):
         zeros = torch.zeros_like(space.o)
-        space = LazyPairs(o=zeros, r=zeros, tables=space.tables, grid=space.grid)  # type: ignore[arg-type]
+        space = LazyPairs(o=zeros, r=zeros, tables=space.tables, grid=space.grid)  # type: ignore[arg-type]  # it has a grid
     rows = batch.rows
     if rows is not None:
         empty = rows.item[:0]

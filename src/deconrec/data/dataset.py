@@ -37,9 +37,13 @@ class Log:
 
     Attributes
     ----------
-    user, item: (n,) int32 codes.
-    rating: (n,) float32, as given (not binarised).
+    user, item: (n,) int32 codes, at least 0.
+    rating: (n,) float32, finite, as given (not binarised).
     timestamp: (n,) int64 or None.
+
+    Raises
+    ------
+    DataError: columns of different lengths, a code below 0, a rating that is NaN or infinite.
     """
 
     user: np.ndarray
@@ -58,6 +62,17 @@ class Log:
             raise DataError(
                 "a log needs as many users as items, ratings and timestamps; got "
                 f"{', '.join(str(len(c)) for c in columns)}."
+            )
+        bad = np.flatnonzero(~np.isfinite(self.rating))
+        if len(bad):
+            raise DataError(
+                f"a log's ratings must be finite numbers; {len(bad):,} of {len(self):,} are NaN or infinite (first: "
+                f"row {bad[0]}). Drop these rows: an unrated pair has no row."
+            )
+        if min(self.user.min(initial=0), self.item.min(initial=0)) < 0:
+            raise DataError(
+                "a log's codes must be at least 0; got a negative one. An id that a vocabulary does not know has code "
+                "-1: drop its rows."
             )
 
     def __len__(self) -> int:
@@ -222,6 +237,21 @@ class Dataset:
     notes: tuple[str, ...] = ()
     duplicates: Duplicates = "error"
 
+    def __post_init__(self) -> None:
+        for who, log in (("biased", self.biased), ("unbiased", self.unbiased), ("test", self.test)):
+            if log is None:
+                continue
+            for kind, code, size in (
+                ("user", log.user, len(self.users)),
+                ("item", log.item, len(self.items)),
+            ):
+                if code.max(initial=-1) >= size:
+                    raise DataError(
+                        f"the {who} log's {kind} codes must lie below {size:,}, the number of {kind}s; got "
+                        f"{code.max():,}. Logs hold codes: `data.{kind}s.encode(ids)` gives them, "
+                        "Dataset.from_frames takes raw ids."
+                    )
+
     # ------------------------------------------------------------------ construction
     @classmethod
     def from_frames(
@@ -350,16 +380,12 @@ class Dataset:
         task = self.task
         if task.binarize is not None:
             return OutcomeScale(0.0, 1.0, task.binarize, True)
-        if task.rating_range is not None:
-            low, high = task.rating_range
-        else:
-            # Only what every method may see decides the scale.
-            seen = [log.rating for log in (self.biased, self.unbiased) if log is not None and len(log)]
-            values = np.concatenate(seen) if seen else np.array([0.0, 1.0], np.float32)
-            low, high = float(values.min()), float(values.max())
+        # Only what every method may see decides the scale.
+        seen = [log.rating for log in (self.biased, self.unbiased) if log is not None and len(log)]
+        values = np.concatenate(seen) if seen else np.array([0.0, 1.0], np.float32)
+        low, high = task.rating_range or (float(values.min()), float(values.max()))
         if low == high:
             low, high = (low - 1.0, high) if low > 0 else (low, low + 1.0)
-        values = self.biased.rating
         binary = (low, high) == (0.0, 1.0) and bool(np.isin(values, (0.0, 1.0)).all())
         return OutcomeScale(low, high, None, binary)
 
@@ -424,8 +450,7 @@ class Dataset:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         out = Dataset(**(values | changes))
         # The scale is a fact about the whole data set: a sample of its rows must not move it.
-        from_rows = self.task.binarize is None and self.task.rating_range is None
-        if "task" not in changes and (from_rows or "outcome_scale" in self.__dict__):
+        if "task" not in changes and self.task.binarize is None:
             out.__dict__["outcome_scale"] = self.outcome_scale
         return out
 

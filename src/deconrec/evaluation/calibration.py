@@ -76,3 +76,32 @@ def reliability(
 def ece(probability: ArrayLike, label: ArrayLike, bins: int = 10, binning: str = "width") -> float:
     """Expected calibration error in [0, 1]; NaN on empty columns; arguments and errors of `reliability`."""
     return reliability(probability, label, bins, binning).ece
+
+
+def platt(score: np.ndarray, r: np.ndarray, rounds: int = 30) -> tuple[float, float]:
+    """(slope > 0, shift) of the logistic regression of r in [0, 1] on a score, by Newton's method.
+
+    A slope that the data would have at 0 or below is set to 1e-3: outcomes then hardly differ, and ranks stay.
+    Where all outcomes are one, it is 0.1 and their mean at most 0.99: ranks then survive single precision.
+    """
+    from scipy.special import expit, logit
+
+    mean = float(np.clip(r.mean() if len(r) else 0.5, 1e-4, 1 - 1e-4))
+    if len(r) < 2 or np.ptp(score) < 1e-12 or np.ptp(r) < 1e-12:
+        centre = float(score.mean()) if len(score) else 0.0
+        return 0.1, float(logit(np.clip(mean, 0.01, 0.99))) - 0.1 * centre
+    centre, spread = float(score.mean()), float(score.std())
+    x = (score - centre) / spread
+    a, b = 0.0, float(logit(mean))
+    for _ in range(rounds):
+        p = expit(a * x + b)
+        w = np.maximum(p * (1 - p), 1e-9)
+        g = np.array([((p - r) * x).sum() + 1e-3 * a, (p - r).sum()])
+        h = np.array([[(w * x * x).sum() + 1e-3, (w * x).sum()], [(w * x).sum(), w.sum()]])
+        step = np.linalg.solve(h, g)
+        a, b = a - step[0], b - step[1]
+        if np.abs(step).max() < 1e-10:
+            break
+    if a / spread < 1e-3:
+        return 1e-3, float(logit(mean)) - 1e-3 * centre
+    return float(a / spread), float(b - a * centre / spread)

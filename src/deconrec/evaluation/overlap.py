@@ -40,9 +40,9 @@ class Overlap:
         return self.ess / self.n if self.n else 0.0
 
     @classmethod
-    def of(cls, p: np.ndarray, floor: float) -> Overlap:
-        """The overlap of unfloored propensities of the observed rows, (n,)."""
-        w = 1.0 / np.maximum(p, floor)
+    def of(cls, p: np.ndarray, floor: float, w: np.ndarray | None = None) -> Overlap:
+        """The overlap of unfloored propensities of the observed rows, (n,); `w` where it is not 1 / max(p, floor)."""
+        w = 1.0 / np.maximum(p, floor) if w is None else w
         ess = float(w.sum() ** 2 / (w**2).sum()) if len(w) else 0.0
         largest = float(w.max() / w.mean()) if len(w) else 0.0
         return cls(len(p), int((p < floor).sum()), floor, ess, largest)

@@ -35,6 +35,9 @@ CLASSES = {  # key: (module, class)
     "kd-label": ("kd_label", "KDLabel"),
     "kd-feature": ("kd_feature", "KDFeature"),
     "ease": ("ease", "EASE"),
+    "wmf": ("wmf", "WMF"),
+    "ipw-mf": ("ipw_mf", "IPWMF"),
+    "deconf-mf": ("deconf_mf", "DeconfMF"),
     "concat-vae": ("concat_vae", "ConcatVAE"),
     "deep-deconf": ("deep_deconf", "DeepDeconf"),
 }

@@ -12,6 +12,9 @@ Risk (Chen et al. 2021).
     e   error of `prediction` on (u, i)           lambda `imputation_weight`
 
 Needs.      a biased log and a randomised log.
+Assumes.    representative randomised rows; some weighting of the biased log, by user, item and outcome, with one label
+            for what was not observed, teaches what they show. They are the only judge of n_users + n_items weights: few
+            rows, and the weights fit their noise.
 Limits.     w1 = 1 (as at the start) and lambda = 0: the risk of MF, exactly.
 Deviations. 1. The virtual step is plain SGD with `virtual_lr`; the real one is Adam (the paper: SGD in both).
             2. Outcomes in [0, 1], m by the logistic function (the paper: +-1 and tanh, the same function rescaled);

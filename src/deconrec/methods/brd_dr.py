@@ -12,6 +12,8 @@ Risk (Ding et al. 2022).   min_theta max_w  L_DR(theta, w) - L_DR(theta_0, w)
 The maximum over the box: w = b where g > g_hat and a elsewhere.
 
 Needs.      a biased log; what the benchmark's propensity needs.
+Assumes.    every pair could have been exposed; bounded hidden confounding, as in RD-DR. "Never worse" is said as in
+            BRD-IPS, given the imputation.
 Limits.     theta = theta_0: the risk is 0 for every w and every imputation. uncertainty = 1: L_DR less a constant, with
             its gradient exactly. e_hat = 0: BRD-IPS.
 Deviations. 1. to 3. as in BRD-IPS. 4. e_hat is the error against an imputed label, as in DR-JL. 5. One imputation,

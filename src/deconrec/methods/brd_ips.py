@@ -10,6 +10,9 @@ Risk (Ding et al. 2022).   min_theta max_w  L_IPS(theta, w) - L_IPS(theta_0, w)
 The maximum over the box: w = b where e > e_0 and a elsewhere.
 
 Needs.      a biased log; what the benchmark's propensity needs.
+Assumes.    every pair could have been exposed; bounded hidden confounding, as in RD-IPS. "Never worse" is said of the
+            weighted error on the training log under each weight in the box, at the minimum; not of a test metric, nor
+            where training stops early.
 Limits.     theta = theta_0: the risk is 0 for every w, so that its minimum is at most 0. uncertainty = 1: L_IPS less a
             constant, with its gradient exactly.
 Deviations. 1. The maximum in closed form (the paper ascends learned weights, with gradient clipping). 2. Adam, means

@@ -12,6 +12,8 @@ Risk ([Bonner2018]).
 The net `prediction` is the half that answers (`answers`); `other` is the other half.
 
 Needs.      a biased log and a randomised log.
+Assumes.    representative randomised rows; what randomised rows teach carries over: both item sides are near each
+            other, and, with `share_users`, tastes are the same in both logs.
 Limits.     tie = 0 and users of their own (`share_users=False`): two independent tasks, MF on the biased log and MF on
             the randomised log, exactly. tie = 0 with shared users: no item side feels the other log.
 Deviations. 1. Means of each log and a weight w instead of sums: under sums a randomised row counts as a biased one

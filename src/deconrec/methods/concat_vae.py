@@ -8,6 +8,7 @@ Risk (paper 1, Eq. 2 and Algorithm 1).   -(1/|U|) sum_u [ sum_i r_ui log softmax
     r_ui   the rating as a count, on exposed items           KL   of the code, where `variational`
 
 Needs.      a biased log of ratings; features help.
+Assumes.    exposure tells of taste: users exposed alike rate alike; no hidden confounding given exposures and features.
 Limits.     beta = 0 and not variational: a plain autoencoder over exposures and features.
 Deviations. 1. Ratings as counts, as released. 2. x is standardised and enters beside the scaled exposures (released:
             scaled together with them, so that noisy features drown the exposures). 3. Scores become expected outcomes

@@ -9,9 +9,10 @@ Risk (paper 1, Eq. 1, 2, 7 and Algorithm 1).
     f      `outcome`, {I + F + K -> K -> I}, z_u at the input
     r_ui   the rating as a count, on exposed items           KL   of the code, where `variational`
 
-Needs.      a biased log of ratings. Assumes no confounder of a single item, and exposures that z leaves to chance
-            (overlap): where exposure is a function of the confounder, z improves the estimate of what is shown to
-            whom, and does not remove the bias.
+Needs.      a biased log of ratings; features help.
+Assumes.    exposure tells of taste; no confounder of a single item; every pair could have been exposed given z: where
+            exposure is a function of the confounder, z improves the estimate of what is shown to whom, and does not
+            remove the bias. No data of this method can tell.
 Limits.     a constant z: Concat-VAE.
 Deviations. 1. to 3. as in Concat-VAE. 4. Default: the paper's structure, z at the network's input; `late=True` with
             `variational=True` is the released form, z at the decoder. 5. z of validation users comes from the rows

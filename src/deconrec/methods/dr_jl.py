@@ -9,6 +9,8 @@ Risk (paper 2, section 3.1).   L_DR  = (1/|D|) sum_D [ e_hat + o (e - e_hat) / p
     p      propensity from `self.propensity_`
 
 Needs.      a biased log; propensities (default: logistic MF; naive Bayes needs a small randomised log).
+Assumes.    every pair could have been exposed; no hidden confounding given ids; propensity or imputation right. A
+            hidden confounder makes both wrong at once, and two wrong models may do worse than one.
 Limits.     e_hat = e: the ideal risk, whatever p. p true: unbiased, whatever e_hat. e_hat = 0: IPS.
 Deviations. 1. e_hat is the error against an imputed *label*, with gradient to r_hat: an imputed error that does not
             depend on the prediction gives the prediction the same gradient as IPS. 2. Both terms of the correction

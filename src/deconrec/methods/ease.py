@@ -11,6 +11,9 @@ Risk ([Steck2019]).
     n_i     exposures of the item                       w       logistic regression with a small penalty
 
 Needs.      a biased log; a randomised log makes the calibration (not B) unbiased. No torch.
+Assumes.    exposure tells of taste: what goes together in histories goes together in outcomes, by one logistic curve
+            for everybody; representative randomised rows for the level, where there are some. B is as biased as the
+            log, and without randomised rows the level is that of what was shown.
 Limits.     lambda to infinity: lambda B is X'X without its diagonal. Items that share no user: B = 0 between them. One
             item: popularity alone.
 Deviations. 1. Scores are calibrated: the paper ranks only. 2. lambda = None is chosen from `RIDGES` by the validation
@@ -18,8 +21,8 @@ Deviations. 1. Scores are calibrated: the paper ranks only. 2. lambda = None is 
             a validation row. 3. Ratings without a threshold stand in X as they are, mapped to [0, 1].
 Paper.      [Steck2019]
 
-A fit takes about 35 n_items^2 bytes at its peak, the model 4 n_items^2: `largest` items at most, 5 GB by default.
-New users are scored from their history by one product, which is exact.
+Memory. A fit takes about 35 n_items^2 bytes at its peak, the model 4 n_items^2: `largest` items at most, 5 GB by
+default. New users are scored from their history by one product, which is exact.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from scipy.special import expit
 
 from deconrec.base import Estimator, Tags
 from deconrec.data.dataset import Dataset
@@ -163,7 +167,7 @@ class EASE(Estimator):
 
     def _outcome(self, affinity: np.ndarray, log_popularity: np.ndarray) -> np.ndarray:
         shift, slope, popular = self.coefficients_
-        return 1.0 / (1.0 + np.exp(-(shift + slope * affinity + popular * log_popularity)))
+        return np.asarray(expit(shift + slope * affinity + popular * log_popularity))
 
     def _pairs(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         return self._outcome(self._affinity(user, item), self.log_popularity_[item])
@@ -238,7 +242,7 @@ def logistic(x: np.ndarray, r: np.ndarray, rounds: int = 50) -> np.ndarray:
     penalty[0] = PENALTY / 100
     w = start.copy()
     for _ in range(rounds):
-        p = 1.0 / (1.0 + np.exp(-(z @ w)))
+        p = expit(z @ w)
         gradient = z.T @ (p - r) + penalty * (w - start)
         step = np.linalg.solve((z * (p * (1 - p))[:, None]).T @ z + np.diag(penalty), gradient)
         w -= step / max(1.0, np.abs(step).max())

@@ -8,6 +8,8 @@ Risk (paper 2, section 1).     L_EIB = (1/|D|) sum_D [ o e + (1 - o) e_hat ]
     e      error of `prediction` on (u, i)       e_hat  d(sigma(m_ui), r_hat_ui), m the logit of `imputation`
 
 Needs.      a biased log.
+Assumes.    no hidden confounding given ids; the imputation is right: what it learned from exposed pairs holds for the
+            others.
 Limits.     e_hat = e: the ideal risk. Full observation: plain MF, whatever e_hat. The imputation is fitted to O and
             read outside it: what selection hides from O stays hidden.
 Deviations. 1. e_hat is the error against an imputed *label*, learned by a network, with gradient to r_hat; the older

@@ -11,6 +11,8 @@ Risk (paper 2, section 3.1).
     L       = L_CTR + lambda_1 L_IMP + lambda_2 L_DR + lambda_3 L_CTCVR
 
 Needs.      a biased log.
+Assumes.    every pair could have been exposed; no hidden confounding given ids, in L_DR as in L_CTCVR; propensity or
+            imputation right, though both are learned at the same time; exposure and outcome share factors (`shared`).
 Limits.     e_hat = e: L_DR is the ideal risk, whatever p^. lambda_3 = 0: Multi-DR. The same L_DR and L_IMP as Res-DR
             without its residual networks.
 Deviations. 1. In one joint step L_DR holds p^ and the imputed label fixed, L_IMP holds r_hat and p^ (see Multi-DR);

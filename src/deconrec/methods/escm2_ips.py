@@ -10,6 +10,8 @@ Risk (paper 2, section 3.1).
     L       = L_CTR + lambda_2 L_IPS + lambda_3 L_CTCVR
 
 Needs.      a biased log.
+Assumes.    every pair could have been exposed; no hidden confounding given ids, in L_IPS as in L_CTCVR; the propensity
+            is right, though it is learned at the same time; exposure and outcome share factors (`shared`).
 Limits.     lambda_3 = 0, `shared` = False: IPS with a learned propensity. lambda_3 = 0: Multi-IPS. The same L_IPS as
             Res-IPS without its residual network. Without L_IPS: ESMM.
 Deviations. 1. The weight 1 / p^ is held fixed in L_IPS, as in the original; `propensity_grad` = True lets the

@@ -7,6 +7,9 @@ Risk (paper 2, section 3.1).   L_IPS = (1/|D|) sum_D o e / p
     e   error of `prediction` on (u, i)          p   propensity from `self.propensity_`, floored
 
 Needs.      a biased log; propensities (default: logistic MF; naive Bayes needs a small randomised log).
+Assumes.    every pair could have been exposed; no hidden confounding given what p is learned from (ids; features with
+            an fm backbone), or, with naive Bayes, exposure that depends on the outcome alone; the propensity is right,
+            and floored pairs are few.
 Limits.     p = 1 and full observation: plain MF. True p: unbiased for the ideal risk. Hidden confounders that move
             both o and r leave a bias that no p given measured features removes.
 Deviations. 1. Adam on mini-batches of O (the released relatives sum over blocks, so that learning rates differ).

@@ -11,6 +11,9 @@ Risk ([Liu2020]).   (1/|O|) sum_O e, the logit of r_hat
     p', q'  factors of `self.teacher_`, fitted first; the means are over users and items that it has rows of
 
 Needs.      a biased log and a randomised log, which the teacher learns from.
+Assumes.    representative randomised rows; what randomised rows teach carries over: it stands in the teacher's factors,
+            and those of user and item mean the same in both logs. init and alter forget it as the biased log is
+            learned.
 Limits.     hint with c = 0: MF on the biased log, exactly. concat with teacher's factors at 0: MF on the biased log.
             init whose teacher was never trained (0 epochs): MF on the biased log, exactly.
 Deviations. 1. Hint on factors (the paper's on hidden layers of an autoencoder). Factors are known up to a rotation: the
@@ -67,12 +70,12 @@ class Beside(nn.Module):
 
     def item_side(self, tables: Tables) -> tuple[Tensor, Tensor]:
         """([q'_i, q_i] (n_items, k + dim), bias (n_items,)) of every item."""
-        q, b_i = self.net.item_side(tables)  # type: ignore[operator]
+        q, b_i = self.net.item_side(tables)  # type: ignore[operator]  # a net over pairs
         return torch.cat([self.item, q], 1), b_i
 
     def new_users(self, n: int, x: Tensor | None) -> tuple[Tensor, Tensor]:
         """Factors and bias of users without a row; the teacher's part is 0 and is fitted to the history."""
-        p, b_u = self.net.new_users(n, x)  # type: ignore[operator]
+        p, b_u = self.net.new_users(n, x)  # type: ignore[operator]  # a net over pairs
         return torch.cat([self.user.new_zeros(n, self.user.shape[1]), p], 1), b_u
 
 
@@ -164,7 +167,7 @@ class KDFeature(PairEstimator):
 
     def factors(self, net: nn.Module, tables: Tables) -> tuple[Tensor, Tensor]:
         """Factors (n_users, dim) and (n_items, dim) of every user and item."""
-        return net.user_side(tables)[0], net.item_side(tables)[0]  # type: ignore[operator]
+        return net.user_side(tables)[0], net.item_side(tables)[0]  # type: ignore[operator]  # a net over pairs
 
     def biased(self, nets: Nets, b: Batch) -> Terms:
         """(1/|O|) sum_O e."""

@@ -10,6 +10,8 @@ Risk ([Liu2020]).
     r_teacher  prediction of `self.teacher_`, fitted first
 
 Needs.      a biased log and a randomised log, which the teacher learns from.
+Assumes.    representative randomised rows; what randomised rows teach carries over: the teacher is nearer to the truth
+            than biased labels are, also on users and items that it has no row of.
 Limits.     c = 0: MF on the biased log, exactly. refine with c = 1: the biased log says which pairs, not which ratings.
 Deviations. 1. Bridge draws as many random pairs of D as rows of O in each step (the paper: any number).
             2. Refine's target (1 - c) r + c r_teacher stays in [0, 1]; the paper's r + c * minmax(r_teacher over the

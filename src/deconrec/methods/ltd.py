@@ -10,6 +10,9 @@ Risk (paper 2, section 3.2).
     e   error of `prediction` on (u, i)           p   sigma of the logit of `propensity`, floored
 
 Needs.      a biased log and a randomised log.
+Assumes.    representative randomised rows; every pair could have been exposed; some weighting of the biased log, by
+            propensities of the network's form, teaches what they show. They are the only judge of a whole network: few
+            rows, and the propensities fit their noise.
 Limits.     propensities that no longer move: IPS with them.
 Deviations. 1. One virtual step of plain SGD with `virtual_lr` stands for the inner minimum; the real step is Adam.
             2. The propensities start as logistic factors fitted to the exposures in `warmup` epochs; `exposure_weight`

@@ -9,6 +9,9 @@ Risk.   biased     (1/|O|) sum_O e
     e   error of `prediction` on (u, i)          w   `unbiased_weight`
 
 Needs.      a biased log; a randomised log for uniform and combined.
+Assumes.    biased: no hidden confounding given ids, that is, exposure is independent of the outcome once user and item
+            are known. uniform and combined: representative randomised rows; combined also that w is large enough for
+            them to outvote the bias of the other log.
 Limits.     no randomised rows: combined = biased.
 Deviations. 1. Adam with a shuffled mini-batch instead of SGD on user x item blocks. 2. A global bias. 3. Early
             stopping on a hold-out of the biased log (paper 2 does not say what its validation data are).

@@ -10,6 +10,8 @@ Risk (paper 2, section 3.1, with another L_IMP).
     p      propensity from `self.propensity_`, floored
 
 Needs.      a biased log; propensities (default: logistic MF; naive Bayes needs a small randomised log).
+Assumes.    every pair could have been exposed; no hidden confounding given ids; propensity or imputation right. The
+            weight of L_IMP measures variance only where p is right.
 Limits.     e_hat = e: the ideal risk, whatever p. p true: unbiased, whatever e_hat. p = 1 and full observation: plain
             MF, and nothing to impute. p constant: DR-JL with another weight of L_IMP.
 Deviations. 1. e_hat is the error against an imputed label, with gradient to r_hat, as in DR-JL. 2. Double learning,

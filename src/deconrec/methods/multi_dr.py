@@ -10,6 +10,8 @@ Risk (paper 2, section 3.1).
     L     = L_CTR + L_DR + alpha L_IMP
 
 Needs.      a biased log.
+Assumes.    every pair could have been exposed; no hidden confounding given ids; propensity or imputation right, though
+            both are learned at the same time; exposure and outcome share factors (`shared`).
 Limits.     e_hat = e: the ideal risk, whatever p^. e_hat = 0: Multi-IPS. `shared` = False: DR-JL with a learned
             propensity.
 Deviations. 1. In one joint step each loss teaches its own tower and the shared factors: L_DR holds p^ and the imputed

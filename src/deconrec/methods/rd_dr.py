@@ -10,6 +10,9 @@ Risk (Ding et al. 2022).   min_theta max_w  (1/|D|) sum_D [ e_hat + o w (e - e_h
 The maximum over the box: w = b where e - e_hat > 0 and a elsewhere; v = b (`mode="closed"`).
 
 Needs.      a biased log; propensities (default: logistic MF; naive Bayes needs a small randomised log).
+Assumes.    every pair could have been exposed; bounded hidden confounding: the odds of the true propensity lie within a
+            factor Gamma of those of p, which no data of this method can tell. The imputation of unexposed pairs is
+            taken as it is: the box guards the weighted part alone.
 Limits.     uncertainty = 1: DR-JL, exactly. e_hat = e: the ideal risk, whatever w. Closed form >= any table of odds.
             e_hat = 0: RD-IPS.
 Deviations. 1. to 4. as in RD-IPS. 5. e_hat is the error against an imputed label, as in DR-JL. 6. The weights are held

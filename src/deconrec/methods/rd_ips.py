@@ -9,6 +9,9 @@ Risk (Ding et al. 2022).   min_theta max_w (1/|D|) sum_D o w e,   w in [a, b]
 As e >= 0, the maximum is at w = b everywhere (`mode="closed"`).
 
 Needs.      a biased log; propensities (default: logistic MF; naive Bayes needs a small randomised log).
+Assumes.    every pair could have been exposed; bounded hidden confounding: the odds of the true propensity lie within a
+            factor Gamma of those of p. No data of this method can tell Gamma: too small misses the confounder, too
+            large guards against worlds that are not there.
 Limits.     uncertainty = 1: IPS, exactly. Uncertainty to infinity: error weighted by 1/p - 1. Closed form >= any table
             of odds >= IPS, at the same model.
 Deviations. 1. The default is the exact maximum in closed form; the paper's learned table (item x outcome class,

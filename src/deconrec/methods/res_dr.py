@@ -1,7 +1,7 @@
 """Res-DR: doubly robust learning with residual-calibrated propensities and imputed errors.
 
 Idea. As Res-IPS, and the imputed errors are calibrated too: both residual networks are taught by the agreement of the
-doubly robust estimate on the biased log with the plain error on a few randomised ratings.
+biased log, weighted and imputed, with a few randomised ratings.
 
 Risk (paper 2, section 4).
     p~  = sigma( logit p^ + rho )                                logit p^ `propensity`, rho `propensity_residual`
@@ -13,13 +13,22 @@ Risk (paper 2, section 4).
     L_U       = (1/|R|) sum_R e
     L_B&U     = (L_DR - L_U)^2                                   moves both residual networks
     L_Res     = L_CTR + alpha L_IMP + beta (L_DR + L_CTCVR + L_U) + gamma L_B&U
+What must agree, and the residuals, by `agreement`:
+    loss       rho_ui and eta_ui, the error as above (the paper)
+    outcomes   rho_r, one number an outcome, and eta, one number;
+               E_D[ sigma( m + eta ) ] = mean_R r, and rho_r as in Res-IPS
 
 Needs.      a biased log and a randomised log.
+Assumes.    representative randomised rows; every pair could have been exposed; "outcomes": propensities as Res-IPS, or
+            imputed labels right but for their level. "loss": some weighting of the biased log, by low-rank
+            propensities and imputed labels, has the error of the randomised one: propensity or imputation right, once
+            calibrated. One number, the agreement of two mean errors, teaches both corrections: neither is identified.
 Limits.     rho = eta = 0 (gamma = 0): ESCM2-DR with L_U added, exactly. e~ = e: the ideal risk, whatever p~.
-Deviations. 1. to 5. as in Res-IPS. 6. `imputation="pseudo-label"` (default): the networks impute a label, and e~ has a
+Deviations. 1. to 6. as in Res-IPS. 7. `imputation="pseudo-label"` (default): the networks impute a label, and e~ has a
             gradient to r_hat. "error" is the literal e~ = sigma(m + eta): it does not depend on r_hat, so that
-            the prediction's gradient is that of Res-IPS; it needs errors in (0, 1), hence error="squared".
-            7. `scheme`: "mtl" (the paper's), "jl" and "dl" (Figure 2): propensities are learned in the warm-up, then
+            the prediction's gradient is that of Res-IPS; it needs errors in (0, 1), hence error="squared", and has no
+            outcomes that could agree: agreement="loss".
+            8. `scheme`: "mtl" (the paper's), "jl" and "dl" (Figure 2): propensities are learned in the warm-up, then
             imputation and prediction take turns by epoch; "dl" moves the imputation towards the prediction by
             `sharing` after each of its steps (the paper only says "parameter sharing").
 Paper.      [Li2023]
@@ -28,19 +37,26 @@ Paper.      [Li2023]
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from deconrec.base import Spec, Tags
+from deconrec.data.dataset import Dataset
+from deconrec.data.split import ValidationPart
 from deconrec.errors import ParameterError
 from deconrec.losses.elementwise import cross_entropy, product_error
-from deconrec.methods.res_ips import half, warm
+from deconrec.methods.res_ips import agreed_tilt, evidence, half, warm
+from deconrec.nn.tables import ClassLogit, OutcomeLogit
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
-from deconrec.propensity.floor import automatic, inverse
+from deconrec.propensity.agreement import Evidence, shift, target
+from deconrec.propensity.floor import automatic, floored_logit, inverse
 from deconrec.torch_estimator import PairEstimator
 from deconrec.training.program import Loss, Nets, Phase, Program, Step, Terms, merged, scaled
+from deconrec.training.samplers import Source
 
 JL_WARMUP = (
     20  # NOTE epochs of L_CTR that "jl" and "dl" make at least: their propensities learn nothing later
@@ -53,6 +69,9 @@ class ResDR(PairEstimator):
 
     paper = "Li2023"
     title = "Residual DR"
+
+    if TYPE_CHECKING:  # held while training; an annotation here would be a parameter
+        evidence_: Evidence
 
     batch: int = parameter(65_536, "pairs of D in a step", low=1)
     floor: float | None = parameter(
@@ -78,10 +97,21 @@ class ResDR(PairEstimator):
         search=Search(0.03, 3, log=True),
     )
     consistency: float = parameter(
-        0.01, "weight gamma of L_B&U; 0 = Table 4's ablation", low=0, search=Search(1e-3, 1.0, log=True)
+        0.01,
+        'weight gamma of L_B&U ("outcomes" solve it: any weight is the same); 0 = Table 4\'s ablation',
+        low=0,
+        search=Search(1e-3, 1.0, log=True),
     )
     residual_propensity: bool = parameter(True, "calibrate propensities; False = Table 3's ablation")
     residual_imputation: bool = parameter(True, "calibrate imputed errors; False = Table 3's ablation")
+    agreement: str = parameter(
+        "outcomes",
+        "in what the two logs must agree: outcomes = how often each occurs, loss = the mean error (the paper's)",
+        choices=("outcomes", "loss"),
+    )
+    slack: float = parameter(
+        2.0, "outcomes: standard errors of the randomised frequencies by which the logs may differ", low=0
+    )
     imputation: str = parameter(
         "pseudo-label", "what is imputed: a label, or the error itself", choices=("pseudo-label", "error")
     )
@@ -123,6 +153,11 @@ class ResDR(PairEstimator):
                 f"follow a cross-entropy beyond 1); got {self.error!r}."
             )
 
+        if self.imputation == "error" and self.agreement == "outcomes":
+            raise ParameterError(
+                "'agreement' of ResDR must be 'loss' when imputation='error' (an imputed error is no outcome); got "
+                f"{self.agreement!r}."
+            )
         if self.scheme != "mtl" and self.policy == "joint":
             raise ParameterError(
                 f"'policy' of ResDR must be 'paper' when scheme='{self.scheme}' (networks take turns); got 'joint'."
@@ -140,8 +175,9 @@ class ResDR(PairEstimator):
             "imputation": self.net(spec),
             "propensity": self.exposure_net(spec),
         }
+        numbers = {"propensity_residual": OutcomeLogit, "imputation_residual": lambda: ClassLogit(1)}
         for name in self.residuals:
-            nets[name] = self.net(spec, still=True)
+            nets[name] = self.net(spec, still=True) if self.agreement == "loss" else numbers[name]()
         return Nets(**nets)
 
     def program(self) -> Program:
@@ -150,8 +186,10 @@ class ResDR(PairEstimator):
         impute = Step(scaled(self.impute, self.imputation_weight), updates=("imputation",))
         bundle = scaled(merged(self.dr, self.ctcvr, *self.on_unbiased()), self.outcome_weight)
         outcome = Step(bundle, updates=("prediction",))
+        calibrated = bool(self.residuals) and self.consistency > 0
+        before = self.agree_on_outcomes if calibrated and self.agreement == "outcomes" else None
         agree: list[Loss] = (
-            [scaled(self.agree, self.consistency)] if self.residuals and self.consistency else []
+            [scaled(self.agree, self.consistency)] if calibrated and self.agreement == "loss" else []
         )
         calibrate = [Step(loss, updates=self.residuals) for loss in agree]
         if self.scheme != "mtl":
@@ -161,14 +199,14 @@ class ResDR(PairEstimator):
             return [
                 Phase(exposure, stop=start),
                 Phase(impute, start=start),
-                Phase(outcome, *calibrate, start=start),
+                Phase(outcome, *calibrate, start=start, before=before),
             ]
         if self.policy == "joint":
             losses = [self.exposure, impute.loss, bundle, *agree]
-            everything = ("prediction", "imputation", "propensity", *self.residuals)
-            main = Phase(Step(merged(*losses), updates=everything), start=self.warmup)
+            everything = ("prediction", "imputation", "propensity", *(self.residuals if agree else ()))
+            main = Phase(Step(merged(*losses), updates=everything), start=self.warmup, before=before)
         else:
-            main = Phase(exposure, impute, outcome, *calibrate, start=self.warmup)
+            main = Phase(exposure, impute, outcome, *calibrate, start=self.warmup, before=before)
         return [*warm(self.warmup, exposure, impute), main]
 
     def on_unbiased(self) -> list[Loss]:
@@ -181,20 +219,41 @@ class ResDR(PairEstimator):
             mine.lerp_(other, self.sharing)
 
     def calibrated(self, nets: Nets, pairs: Pairs) -> Tensor:
-        """(n,) logit of p~."""
+        """(n,) logit of p~; with "outcomes" of pairs whose outcome is 1, as L_CTCVR needs it."""
         nominal = nets.propensity(pairs)
-        return nominal + nets.propensity_residual(pairs) if self.residual_propensity else nominal
+        if not self.residual_propensity:
+            return nominal
+        if self.agreement == "loss":
+            return nominal + nets.propensity_residual(pairs)
+        return nominal + nets.propensity_residual(torch.ones_like(nominal))
+
+    def exposure_logit(self, nets: Nets, pairs: Pairs) -> Tensor:
+        """What is floored: the calibrated propensity; with "outcomes" the nominal one."""
+        by_pair = self.residual_propensity and self.agreement == "loss"
+        return self.calibrated(nets, pairs) if by_pair else nets.propensity(pairs)
+
+    def observed_weights(self, nets: Nets, observed: Pairs) -> Tensor:
+        """(n,) 1 / p~ of observed pairs."""
+        if self.agreement == "loss":
+            return inverse(self.calibrated(nets, observed), self.floor_)
+        logit = floored_logit(nets.propensity(observed), self.floor_)
+        if self.residual_propensity:
+            logit = logit + nets.propensity_residual(observed.r)
+        return 1.0 + torch.exp(-logit)
+
+    def label(self, nets: Nets, pairs: Pairs) -> Tensor:
+        """(n,) m + eta."""
+        m = nets.imputation(pairs)
+        if not self.residual_imputation:
+            return m
+        if self.agreement == "loss":
+            return m + nets.imputation_residual(pairs)
+        return m + nets.imputation_residual(torch.zeros_like(m, dtype=torch.int64))
 
     def imputed(self, nets: Nets, pairs: Pairs, r_hat: Tensor, *, calibrated: bool) -> Tensor:
         """(n,) e~, or e_hat where not `calibrated`; r_hat is the prediction's logit."""
-        m = nets.imputation(pairs)
-        if calibrated and self.residual_imputation:
-            m = m + nets.imputation_residual(pairs)
+        m = self.label(nets, pairs) if calibrated else nets.imputation(pairs)
         return m.sigmoid() if self.imputation == "error" else self.d(r_hat, m.sigmoid())
-
-    def exposure_logit(self, nets: Nets, pairs: Pairs) -> Tensor:
-        """What is weighted by: the calibrated propensity."""
-        return self.calibrated(nets, pairs)
 
     def exposure(self, nets: Nets, b: Batch) -> Terms:
         """L_CTR."""
@@ -216,7 +275,7 @@ class ResDR(PairEstimator):
         everywhere = self.imputed(nets, d, nets.prediction(d), calibrated=True)
         return {
             "direct": d.expect(everywhere),
-            "correction": o.expect((e - e_tilde) * inverse(self.calibrated(nets, o), self.floor_)),
+            "correction": o.expect((e - e_tilde) * self.observed_weights(nets, o)),
         }
 
     def ctcvr(self, nets: Nets, b: Batch) -> Terms:
@@ -239,3 +298,28 @@ class ResDR(PairEstimator):
         r = half(b.unbiased, 1) if self.split_unbiased else b.unbiased
         biased = torch.stack(list(self.dr(nets, b).values())).sum()
         return {"consistency": (biased - r.expect(self.d(nets.prediction(r), r.r))) ** 2}
+
+    def agree_on_outcomes(self, nets: Nets) -> None:
+        """Solve L_B&U of outcomes for eta, then for rho_r."""
+        seen = self.evidence_
+        m, eta = nets.imputation(seen.space).cpu().numpy().astype(float), 0.0
+        if self.residual_imputation:
+            level = float(expit(m).mean())
+            mean = target(level, seen.outcomes, self.slack)
+            eta = 0.0 if mean == level else shift(m, mean)
+            nets.imputation_residual.values.fill_(eta)
+        if self.residual_propensity:
+            r_hat = nets.prediction(seen.observed).sigmoid()
+            level = float(nets.prediction(seen.space).sigmoid().mean())
+            rho = agreed_tilt(nets, seen, r_hat, level, self.floor_, self.slack)
+            nets.propensity_residual.values.copy_(torch.tensor(rho))
+
+    def _source(self, data: Dataset) -> Source:
+        source = super()._source(data)
+        if self.agreement == "outcomes" and source.unbiased is not None:
+            self.evidence_ = evidence(data, source, self.seed, split=self.split_unbiased)
+        return source
+
+    def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
+        super()._fit(data, validation, progress)
+        self.__dict__.pop("evidence_", None)

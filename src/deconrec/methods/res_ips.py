@@ -1,41 +1,63 @@
 """Res-IPS: inverse propensity scoring with propensities calibrated by a residual network.
 
 Idea. Propensities learned from the biased log miss what hidden confounders do. A residual network corrects them so
-that the weighted error on the biased log agrees with the plain error on a few randomised ratings.
+that the weighted biased log agrees with a few randomised ratings.
 
 Risk (paper 2, section 4).
     p~ = sigma( logit p^ + rho )                                 logit p^ `propensity`, rho `propensity_residual`
     L_CTR     = E_D[ d(o, p^) ]                                  moves `propensity`
-    L_IPS     = (1/|D|) sum_D o e / p~
+    L_IPS     = (1/|D|) sum_O e / p~
     L_CTCVR   = E_D[ d(o r, p~ r_hat) ]
     L_U       = (1/|R|) sum_R e
     L_B&U     = (L_IPS - L_U)^2                                  moves `propensity_residual`
     L_Res     = L_CTR + beta (L_IPS + L_CTCVR + L_U) + gamma L_B&U
+What must agree, and rho, by `agreement`:
+    loss       rho = rho_ui, the error as above (the paper)
+    outcomes   rho = rho_r, one number an outcome, and
+               sum_O 1 / p~ = sum_O 1 / p^  and  E_D[ r_hat ] + sum_O (r - r_hat) / p~ / sum_O 1 / p~ = mean_R r
 
 Needs.      a biased log and a randomised log.
+Assumes.    representative randomised rows; every pair could have been exposed; "outcomes": hidden confounders move
+            exposure through the outcome alone, on the scale of odds, given what p^ sees. "loss": some weighting of the
+            biased log, by low-rank propensities, has the error of the randomised one; one number says that weights
+            are wrong, not which: how the residual network spreads it is not identified.
 Limits.     rho = 0 (gamma = 0): ESCM2-IPS with L_U added, exactly. U absent from the loss
-            (`unbiased_weight` = 0) and gamma = 0: ESCM2-IPS.
+            (`unbiased_weight` = 0) and gamma = 0: ESCM2-IPS. Logs that agree within `slack` standard errors: rho = 0.
 Deviations. 1. Who learns from what is ambiguous (L_B&U lists all parameters; the text trains the residuals by it).
             `policy="paper"`: each loss moves one network; "joint": one backward pass through everything. 2. d of two
             scalars is their squared difference: a cross-entropy of losses is not defined above 1. 3. p~ is floored
-            in value, not in gradient. 4. `ctcvr_weight` and `unbiased_weight` inside the bundle, 1 in the paper.
-            5. Residual network: an MF whose item side starts at 0, so that p~ = p^ at the start (sizes unpublished).
+            in value, not in gradient; with "outcomes" p^ is floored, and rho then added. 4. `ctcvr_weight` and
+            `unbiased_weight` inside the bundle, 1 in the paper. 5. With "loss" the residual network is an MF whose
+            item side starts at 0, so that p~ = p^ at the start (sizes unpublished). 6. `agreement="outcomes"` is the
+            default and not the paper's. Every pair's gradient of (L_IPS - L_U)^2 has one sign: the published
+            residuals rescale all weights alike, and the level that confounding shifts stays. Frequencies of outcomes
+            are the mean errors of a prediction that is constant, do not over-fit R as L_U does, and have as many
+            equations as rho_r has numbers. In L_CTCVR p~ is that of r = 1: only such pairs are in it.
 Paper.      [Li2023]
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from deconrec.base import Spec, Tags
+from deconrec.data.dataset import Dataset
+from deconrec.data.split import ValidationPart
+from deconrec.errors import DataError
 from deconrec.losses.elementwise import cross_entropy, product_error
+from deconrec.nn.tables import OutcomeLogit
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
-from deconrec.propensity.floor import automatic, inverse
+from deconrec.propensity.agreement import SPACE, Evidence, target, tilt
+from deconrec.propensity.floor import automatic, floored_logit, inverse
+from deconrec.random import numpy_generator
 from deconrec.torch_estimator import PairEstimator
 from deconrec.training.program import Loss, Nets, Phase, Program, Step, Terms, merged, scaled
+from deconrec.training.samplers import Source, log_pairs
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -44,6 +66,9 @@ class ResIPS(PairEstimator):
 
     paper = "Li2023"
     title = "Residual IPS"
+
+    if TYPE_CHECKING:  # held while training; an annotation here would be a parameter
+        evidence_: Evidence
 
     batch: int = parameter(65_536, "pairs of D in a step", low=1)
     floor: float | None = parameter(
@@ -66,9 +91,20 @@ class ResIPS(PairEstimator):
         search=Search(0.03, 3, log=True),
     )
     consistency: float = parameter(
-        0.01, "weight gamma of L_B&U; 0 = Table 4's ablation", low=0, search=Search(1e-3, 1.0, log=True)
+        0.01,
+        'weight gamma of L_B&U ("outcomes" solve it: any weight is the same); 0 = Table 4\'s ablation',
+        low=0,
+        search=Search(1e-3, 1.0, log=True),
     )
     residual_propensity: bool = parameter(True, "calibrate propensities; False = Table 3's ablation")
+    agreement: str = parameter(
+        "outcomes",
+        "in what the two logs must agree: outcomes = how often each occurs, loss = the mean error (the paper's)",
+        choices=("outcomes", "loss"),
+    )
+    slack: float = parameter(
+        2.0, "outcomes: standard errors of the randomised frequencies by which the logs may differ", low=0
+    )
     policy: str = parameter(
         "paper",
         "who learns from what: paper = each loss one network, joint = all",
@@ -94,28 +130,25 @@ class ResIPS(PairEstimator):
         """Prediction, propensity and its residual; the residual last, so that leaving it out moves no draw."""
         nets = {"prediction": self.net(spec), "propensity": self.exposure_net(spec)}
         if self.residual_propensity:
-            nets["propensity_residual"] = self.net(spec, still=True)
+            by_pair = self.agreement == "loss"
+            nets["propensity_residual"] = self.net(spec, still=True) if by_pair else OutcomeLogit()
         return Nets(**nets)
 
     def program(self) -> Program:
         """The paper's grouping, or one joint step."""
         bundle = self.outcome_weight
         outcome = scaled(merged(self.ips, self.ctcvr, *self.on_unbiased()), bundle)
-        agree = (
-            [scaled(self.agree, self.consistency)] if self.residual_propensity and self.consistency else []
-        )
+        calibrated = self.residual_propensity and self.consistency > 0
+        agree = [scaled(self.agree, self.consistency)] if calibrated and self.agreement == "loss" else []
+        before = self.agree_on_outcomes if calibrated and self.agreement == "outcomes" else None
         if self.policy == "joint":
-            everything = (
-                "prediction",
-                "propensity",
-                *(["propensity_residual"] if self.residual_propensity else []),
-            )
+            everything = ("prediction", "propensity", *(["propensity_residual"] if agree else []))
             joint: list[Loss] = [self.exposure, outcome, *agree]
-            main = Phase(Step(merged(*joint), updates=everything), start=self.warmup)
+            main = Phase(Step(merged(*joint), updates=everything), start=self.warmup, before=before)
         else:
             steps = [Step(self.exposure, updates=("propensity",)), Step(outcome, updates=("prediction",))]
-            steps += [Step(loss, updates=("propensity_residual",)) for loss in agree]
-            main = Phase(*steps, start=self.warmup)
+            steps += [Step(loss, ("propensity_residual",)) for loss in agree]
+            main = Phase(*steps, start=self.warmup, before=before)
         return [*warm(self.warmup, Step(self.exposure, updates=("propensity",))), main]
 
     def on_unbiased(self) -> list[Loss]:
@@ -123,13 +156,27 @@ class ResIPS(PairEstimator):
         return [scaled(self.unbiased, self.unbiased_weight)] if self.unbiased_weight else []
 
     def calibrated(self, nets: Nets, pairs: Pairs) -> Tensor:
-        """(n,) logit of p~."""
+        """(n,) logit of p~; with "outcomes" of pairs whose outcome is 1, as L_CTCVR needs it."""
         nominal = nets.propensity(pairs)
-        return nominal + nets.propensity_residual(pairs) if self.residual_propensity else nominal
+        if not self.residual_propensity:
+            return nominal
+        if self.agreement == "loss":
+            return nominal + nets.propensity_residual(pairs)
+        return nominal + nets.propensity_residual(torch.ones_like(nominal))
 
     def exposure_logit(self, nets: Nets, pairs: Pairs) -> Tensor:
-        """What is weighted by: the calibrated propensity."""
-        return self.calibrated(nets, pairs)
+        """What is floored: the calibrated propensity; with "outcomes" the nominal one."""
+        by_pair = self.residual_propensity and self.agreement == "loss"
+        return self.calibrated(nets, pairs) if by_pair else nets.propensity(pairs)
+
+    def observed_weights(self, nets: Nets, observed: Pairs) -> Tensor:
+        """(n,) 1 / p~ of observed pairs."""
+        if self.agreement == "loss":
+            return inverse(self.calibrated(nets, observed), self.floor_)
+        logit = floored_logit(nets.propensity(observed), self.floor_)
+        if self.residual_propensity:
+            logit = logit + nets.propensity_residual(observed.r)
+        return 1.0 + torch.exp(-logit)
 
     def exposure(self, nets: Nets, b: Batch) -> Terms:
         """L_CTR."""
@@ -139,7 +186,7 @@ class ResIPS(PairEstimator):
         """L_IPS with calibrated propensities."""
         o = b.observed
         e = self.d(nets.prediction(o), o.r)
-        return {"ips": o.expect(e * inverse(self.calibrated(nets, o), self.floor_))}
+        return {"ips": o.expect(e * self.observed_weights(nets, o))}
 
     def ctcvr(self, nets: Nets, b: Batch) -> Terms:
         """L_CTCVR with calibrated propensities."""
@@ -162,10 +209,55 @@ class ResIPS(PairEstimator):
         gap = self.ips(nets, b)["ips"] - r.expect(self.d(nets.prediction(r), r.r))
         return {"consistency": gap**2}
 
+    def agree_on_outcomes(self, nets: Nets) -> None:
+        """Solve L_B&U of outcomes for rho_r."""
+        seen, r_hat = self.evidence_, nets.prediction(self.evidence_.observed).sigmoid()
+        level = float(nets.prediction(seen.space).sigmoid().mean())
+        rho = agreed_tilt(nets, seen, r_hat, level, self.floor_, self.slack)
+        nets.propensity_residual.values.copy_(torch.tensor(rho))
+
+    def _source(self, data: Dataset) -> Source:
+        source = super()._source(data)
+        if self.agreement == "outcomes" and source.unbiased is not None:
+            self.evidence_ = evidence(data, source, self.seed, split=self.split_unbiased)
+        return source
+
+    def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
+        super()._fit(data, validation, progress)
+        self.__dict__.pop("evidence_", None)
+
+
+def evidence(data: Dataset, source: Source, seed: int, *, split: bool) -> Evidence:
+    """What the two logs of a data set say of outcomes."""
+    assert source.unbiased is not None
+    r = half(source.unbiased, 1) if split else source.unbiased
+    rng = numpy_generator(seed, "pairs that stand for D")
+    user, item = (torch.from_numpy(rng.integers(0, n, SPACE)).to(source.device) for n in source.shape)
+    empty = torch.zeros(SPACE, device=source.device)
+    space = Pairs(user, item, empty, empty, tables=source.tables)
+    observed = log_pairs(data, data.biased, source.tables, source.device)
+    return Evidence(observed, space, r.r.cpu().numpy().astype(float))
+
+
+def agreed_tilt(
+    nets: Nets, seen: Evidence, r_hat: Tensor, level: float, floor: float, slack: float
+) -> tuple[float, float]:
+    """rho_r at which the doubly robust mean outcome of the biased log, by predictions r_hat, is as R has it."""
+    odds = (inverse(nets.propensity(seen.observed), floor) - 1.0).cpu().numpy().astype(float)
+    r, predicted = (t.cpu().numpy().astype(float) for t in (seen.observed.r, r_hat))
+    estimate = level + float((odds + 1.0) @ (r - predicted)) / float((odds + 1.0).sum())
+    mean = target(estimate, seen.outcomes, slack)
+    return (0.0, 0.0) if mean == estimate else tilt(odds, r, predicted, level, mean)
+
 
 def half(pairs: Pairs, which: int) -> Pairs:
     """One of two halves of a sample of R, the same pairs in every step: `which` is 0 or 1."""
     rows = ((pairs.user * 7919 + pairs.item * 104_729) >> 3) % 2 == which
+    if not rows.any():
+        raise DataError(
+            f"the randomised log must have rows in both halves for split_unbiased=True; it has {len(rows)} and one "
+            "half is empty. Use split_unbiased=False."
+        )
     return Pairs(pairs.user[rows], pairs.item[rows], pairs.o[rows], pairs.r[rows], tables=pairs.tables)
 
 

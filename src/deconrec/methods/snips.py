@@ -7,6 +7,8 @@ Risk.   L_SNIPS = ( sum_O e / p ) / ( sum_O 1 / p )
     e   error of `prediction` on (u, i)          p   propensity from `self.propensity_`, floored
 
 Needs.      a biased log; propensities (default: logistic MF; naive Bayes needs a small randomised log).
+Assumes.    every pair could have been exposed; no hidden confounding given what p is learned from (see IPS); the
+            propensity is right up to a constant factor, and floored pairs are few.
 Limits.     p constant, whatever its value: plain MF. p times a constant: the same risk. The weights sum to 1.
 Deviations. 1. Both sums run over the observed rows of a step, not of the log: a larger `batch` makes the difference
             smaller. 2. The paper normalises the loss of a policy; here it is the risk of a rating model, as

@@ -12,7 +12,15 @@ from torch.nn.functional import softplus
 from deconrec.errors import DataError
 from deconrec.evaluation.overlap import Overlap
 
-__all__ = ["Overlap", "automatic", "floored", "inverse", "learned_inverse", "refuse_constant"]
+__all__ = [
+    "Overlap",
+    "automatic",
+    "floored",
+    "floored_logit",
+    "inverse",
+    "learned_inverse",
+    "refuse_constant",
+]
 
 
 def floored(p: Tensor, floor: float) -> Tensor:
@@ -23,6 +31,13 @@ def floored(p: Tensor, floor: float) -> Tensor:
 def inverse(logit: Tensor, floor: float) -> Tensor:
     """1 / max(sigma(logit), floor), from the logit; the gradient passes below the floor as in `floored`."""
     return 1.0 / floored(torch.sigmoid(logit), floor)
+
+
+def floored_logit(logit: Tensor, floor: float) -> Tensor:
+    """The logit of max(sigma(l), floor); the gradient passes below the floor."""
+    return (
+        logit + (logit.clamp(min=math.log(floor / (1 - floor)) if floor < 1 else math.inf) - logit).detach()
+    )
 
 
 def learned_inverse(logit: Tensor, floor: float) -> Tensor:

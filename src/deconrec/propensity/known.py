@@ -73,9 +73,12 @@ class Known(Propensity):
                     f"the propensity table must hold every biased row; {int(missing.sum())} of {len(missing)} are "
                     "missing."
                 )
-        if not len(self.p_) or not np.isfinite(self.p_).all() or self.p_.min() <= 0 or self.p_.max() > 1:
+        bad = ~((self.p_ > 0) & (self.p_ <= 1))  # NaN is neither
+        if bad.any():
             raise DataError(
-                "known propensities must lie in (0, 1]; a pair that cannot be shown cannot be weighted."
+                f"known propensities must lie in (0, 1]; {int(bad.sum()):,} of {len(bad):,} do not (first: "
+                f"{self.p_[bad][0]:g}). A pair that cannot be shown cannot be weighted: give a table of the logged "
+                "pairs alone, or correct the values."
             )
         observed = self._look_up(data.biased.key(data.n_items))
         self.overlap_ = Overlap.of(observed, self.floor)

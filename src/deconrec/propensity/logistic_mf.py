@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -127,6 +127,17 @@ class LogisticMF(Propensity):
     def __call__(self, pairs: Pairs) -> Tensor:
         """(n,) in [floor, 1]; the pairs carry features where the backbone reads them."""
         return floored(torch.sigmoid(self.logit(self.nets_.to(pairs.o.device), pairs)), self.floor_)
+
+    @torch.no_grad()
+    def of_new(self, pairs: Pairs, n_users: int) -> Tensor:
+        """(n,) in [floor, 1], from the item and the new users' features; with several folds, the logits' mean."""
+        total = torch.zeros_like(pairs.o)
+        for name in self.names:
+            net: Any = self.nets_[name]
+            own, bias = net.new_users(n_users, pairs.tables.user)
+            q, b_i = net.item_side(pairs.tables)
+            total += (own[pairs.user] * q[pairs.item]).sum(1) + bias[pairs.user] + b_i[pairs.item]
+        return floored(torch.sigmoid(total / len(self.names)), self.floor_)
 
     def _state(self) -> dict[str, np.ndarray]:
         nets = {k: v.detach().cpu().numpy() for k, v in self.nets_.state_dict().items()}

@@ -75,6 +75,10 @@ class NaiveBayes(Propensity):
         p = torch.from_numpy(self.p_).to(pairs.r.device)[place]
         return floored(torch.where(pairs.o > 0, p, torch.full_like(p, self.density_)), self.floor)
 
+    def of_new(self, pairs: Pairs, n_users: int) -> Tensor:
+        """(n,) in [floor, 1]: users make no difference."""
+        return self(pairs)
+
     def _state(self) -> dict[str, np.ndarray]:
         return {"values": self.values_, "p": self.p_, "density": np.array([self.density_])}
 

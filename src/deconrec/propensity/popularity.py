@@ -50,6 +50,10 @@ class Popularity(Propensity):
         """(n,) in [floor, 1]."""
         return floored(torch.from_numpy(self.p_).to(pairs.o.device)[pairs.item], self.floor_)
 
+    def of_new(self, pairs: Pairs, n_users: int) -> Tensor:
+        """(n,) in [floor, 1]: users make no difference."""
+        return self(pairs)
+
     def _state(self) -> dict[str, np.ndarray]:
         return {"p": self.p_, "floor": np.array([self.floor_])}
 
