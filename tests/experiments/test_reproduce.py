@@ -14,6 +14,7 @@ from deconrec.errors import MissingData, ParameterError, TrainingError
 from deconrec.experiments import reproduce as module
 from deconrec.experiments.reproduce import reproduce, results_path
 from deconrec.experiments.results import Reproduction, Result
+from deconrec.experiments.spec import load_spec
 from deconrec.experiments.verdict import cell_verdict
 
 SEARCH = "[search]\ntrials = 2\nsplits = 2\n"
@@ -327,7 +328,9 @@ def test_command(spec_file, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_command_lists_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "--list", "--json", "-", "--results", str(tmp_path)]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert {"name": "res-dr/table1-coat", "runs": 250, "kept": 0}.items() <= rows[
+    spec = load_spec("res-dr/table1-coat")[1]
+    runs = len(spec.methods) * spec.seeds
+    assert {"name": "res-dr/table1-coat", "runs": runs, "kept": 0}.items() <= rows[
         [r["name"] for r in rows].index("res-dr/table1-coat")
     ].items()
     assert main(["reproduce"]) == 2

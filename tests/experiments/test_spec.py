@@ -52,7 +52,8 @@ def test_every_experiment_is_whole(name: str) -> None:
             assert str(Metric.parse(metric)) == metric
             assert metric in one.metrics
     assert spec.seeds >= 10
-    assert spec.search.trials >= 10
+    # A study at the defaults tunes nothing; a table of a paper does.
+    assert spec.search.trials >= 10 or name.startswith("studies/")
     assert spec.quicker().seeds <= 2
     for metric in spec.metrics:
         assert spec.tolerance_of(metric) == spec.tolerance_of(metric.removesuffix("/leaked"))
@@ -64,7 +65,7 @@ def test_table_3_and_4_agree_with_table_1_where_they_repeat_it() -> None:
     for name in ("res-dr/table3", "res-dr/table4"):
         other = load_spec(name)[1].paper.tables[0].values
         shared = set(first) & set(other)
-        assert {"escm2-dr", "res-dr"} <= shared
+        assert {"escm2-dr", "res-dr:agreement=loss"} <= shared
         assert all(first[m] == other[m] for m in shared)
 
 

@@ -231,9 +231,9 @@ def evidence(data: Dataset, source: Source, seed: int, *, split: bool) -> Eviden
     """What the two logs of a data set say of outcomes."""
     assert source.unbiased is not None
     r = half(source.unbiased, 1) if split else source.unbiased
-    rng = numpy_generator(seed, "pairs that stand for D")
-    user, item = (torch.from_numpy(rng.integers(0, n, SPACE)).to(source.device) for n in source.shape)
-    empty = torch.zeros(SPACE, device=source.device)
+    rng, n = numpy_generator(seed, "pairs that stand for D"), min(max(20 * len(r), SPACE[0]), SPACE[1])
+    user, item = (torch.from_numpy(rng.integers(0, size, n)).to(source.device) for size in source.shape)
+    empty = torch.zeros(n, device=source.device)
     space = Pairs(user, item, empty, empty, tables=source.tables)
     observed = log_pairs(data, data.biased, source.tables, source.device)
     return Evidence(observed, space, r.r.cpu().numpy().astype(float))

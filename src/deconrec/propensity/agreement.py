@@ -20,9 +20,7 @@ from scipy.special import expit
 
 from deconrec.pairs import Pairs
 
-SPACE = (
-    200_000  # NOTE pairs that stand for D: the error of a mean over them is a fraction of that of R's rows
-)
+SPACE = 20_000, 200_000  # NOTE least and most pairs that stand for D
 LARGEST_TILT = 20.0  # NOTE of a logit: beyond it an outcome is never, or always, exposed
 
 
@@ -33,7 +31,7 @@ class Evidence:
     Attributes
     ----------
     observed: all rows of the biased log.
-    space: uniform pairs of D, the same throughout.
+    space: uniform pairs of D, the same throughout; 20 for a row of R, so that its error is a fraction of R's.
     outcomes: (m,) of the randomised log, in [0, 1].
     """
 
