@@ -281,7 +281,11 @@ def method_page(key: str) -> str:
 def in_code(cls: type, risk: str) -> list[str]:
     """The functions that compute a method's risk, each under its equations, then what they call and the program."""
     own = {name: f for name, f in vars(cls).items() if inspect.isfunction(f)}
-    chosen = [name for name, f in own.items() if re.search(r"\b(Terms|Tensor)\b", str(_returns(f)))]
+    chosen = [
+        name
+        for name, f in own.items()
+        if re.search(r"\b(Terms|Tensor)\b", str(_returns(f))) or _moves_nets(f)
+    ]
     chosen = chosen or [
         name for name in ("_marks", "_counts", "_fit", "_learn", "_scores", "_outcome") if name in own
     ]
@@ -305,6 +309,11 @@ def in_code(cls: type, risk: str) -> list[str]:
 
 def _returns(function: Any) -> Any:
     return function.__annotations__.get("return", "")
+
+
+def _moves_nets(function: Any) -> bool:
+    """Whether it changes nets in place, between steps."""
+    return "Nets" in map(str, function.__annotations__.values()) and str(_returns(function)) == "None"
 
 
 def source(function: Any) -> str:

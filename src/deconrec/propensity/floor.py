@@ -35,9 +35,8 @@ def inverse(logit: Tensor, floor: float) -> Tensor:
 
 def floored_logit(logit: Tensor, floor: float) -> Tensor:
     """The logit of max(sigma(l), floor); the gradient passes below the floor."""
-    return (
-        logit + (logit.clamp(min=math.log(floor / (1 - floor)) if floor < 1 else math.inf) - logit).detach()
-    )
+    least = math.log(floor / (1 - floor)) if floor < 1 else math.inf
+    return logit + (logit.clamp(min=least) - logit).detach()
 
 
 def learned_inverse(logit: Tensor, floor: float) -> Tensor:
