@@ -176,7 +176,12 @@ class Estimator(Parameterised, ABC):
 
     # ------------------------------------------------------------------ fitting
     def fit(
-        self, data: Dataset, *, validation: ValidationPart | Dataset | None = None, progress: bool = False
+        self,
+        data: Dataset,
+        *,
+        validation: ValidationPart | Dataset | None = None,
+        refit: bool = False,
+        progress: bool = False,
     ) -> Self:
         """Learn from a data set; its fixed test log is put aside unseen.
 
@@ -184,6 +189,8 @@ class Estimator(Parameterised, ABC):
         ----------
         data: a `Dataset` (never a simulator's truth).
         validation: what training stops on; None = a hold-out of 15 % of the biased log, drawn by `seed`.
+        refit: once stopped, learn again from all rows of the biased log, those that stopped it included, for as many
+            epochs as they chose (methods over pairs; no effect where randomised rows or other users stop it).
         progress: show a progress bar on a terminal.
 
         Raises
@@ -231,6 +238,9 @@ class Estimator(Parameterised, ABC):
             self.unbiased_rows_ += len(validation.data.biased)
         self._remember(data)
         self._fit(data, validation, progress)
+        if refit and validation.history is None and not validation.unbiased:
+            whole = data.with_logs(data.biased.joined(validation.data.biased, data.n_items), data.unbiased)
+            self.learn_again(whole, progress)
         # What stopped training was rated too: it is no news to its user.
         if validation.history is None and validation.data.users.same(self.users_):
             both = csr_matrix(self.seen_ + validation.data.biased.pattern(data.shape))
@@ -238,6 +248,16 @@ class Estimator(Parameterised, ABC):
             self.seen_ = both
         self.seconds_ = time.perf_counter() - started
         return self
+
+    def learn_again(self, data: Dataset, progress: bool = False) -> None:
+        """Learn from more rows, of the users and items of the first fit, for as many epochs as that one chose."""
+        data = data if self.tags.uses_unbiased else data.with_logs(data.biased, None)
+        self.spec_ = Spec.of(data)
+        self._remember(data)
+        self._fit_again(data, progress)
+
+    def _fit_again(self, data: Dataset, progress: bool) -> None:
+        """Learn from more rows what validation has chosen; nothing where a method makes no such use of it."""
 
     def _check_logs(self, data: Dataset, tags: Tags) -> None:
         """Refuse a biased log without rows; warn where a log's outcomes, all the same, say nothing of pairs."""

@@ -98,6 +98,17 @@ class TorchEstimator(Estimator):
 
     # ------------------------------------------------------------------ fitting
     def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
+        self.history_ = self._train(data, validation, self.epochs, progress=progress)
+
+    def _train(
+        self,
+        data: Dataset,
+        validation: ValidationPart,
+        epochs: int,
+        *,
+        again: bool = False,
+        progress: bool = False,
+    ) -> History:
         generator = seed_sequence(self.seed, "initial values").generate_state(1)[0]
         with torch.random.fork_rng(
             devices=[]
@@ -106,26 +117,30 @@ class TorchEstimator(Estimator):
             self.x_mean_, self.x_std_ = spread(data.user_features if self.tags.uses_features else None)
             self.y_mean_, self.y_std_ = spread(data.item_features if self.tags.uses_features else None)
             for name, model in self._nuisances().items():
-                setattr(self, f"{name}_", _fit_nuisance(model, data, validation, self))
+                before = getattr(self, f"{name}_", None)
+                if again and isinstance(before, Estimator):  # nothing would stop it now
+                    before.learn_again(data)
+                else:
+                    setattr(self, f"{name}_", _fit_nuisance(model, data, validation, self))
             self.nets_ = self.nets(self.spec_).to(self.device)
             source = self._source(data)
             score = (lambda: self.validation_score(validation)) if len(validation.data.biased) else None
             program = self.program()
             warmup = max((phase.start for phase in program), default=0)
-            if 0 < self.epochs <= warmup:
+            if 0 < epochs <= warmup:
                 raise ParameterError(
                     f"'epochs' of {type(self).__name__} must be a whole number > {warmup} (its warm-up); got "
-                    f"{self.epochs}."
+                    f"{epochs}."
                 )
             trainer = Trainer(
-                self.epochs,
+                epochs,
                 Adam(self.lr, self.l2_),
                 self.patience,
                 warmup=warmup,  # patience counts from where every step is at work
                 seed=self.seed,
                 progress=type(self).__name__ if progress else None,
             )
-            self.history_ = trainer.run(self.nets_, program, self.sampler(data), source, score)
+            return trainer.run(self.nets_, program, self.sampler(data), source, score)
 
     def _source(self, data: Dataset) -> Source:
         return Source.of(data, self.tables(data), self.device)
@@ -288,6 +303,13 @@ class PairEstimator(TorchEstimator):
     def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
         _ = self.error_kind  # an error that the outcomes do not fit is refused before anything is trained
         super()._fit(data, validation, progress)
+        self.overlap_ = self._overlap(data)
+
+    def _fit_again(self, data: Dataset, progress: bool) -> None:
+        if not len(self.history_):
+            return
+        nothing = ValidationPart(data.with_logs(data.biased.take(np.zeros(0, np.int64))))
+        self._train(data, nothing, self.history_.best_epoch + 1, again=True, progress=progress)
         self.overlap_ = self._overlap(data)
 
     @torch.no_grad()

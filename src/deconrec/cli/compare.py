@@ -37,6 +37,9 @@ def compare(
     search: Annotated[
         str, typer.Option("--search", help="One search a split, or shared: one a method for all splits.")
     ] = "split",
+    refit: Annotated[
+        bool, typer.Option("--refit/--no-refit", help="Once stopped, train again on all biased rows.")
+    ] = True,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
     root: Root = None,
     report: Annotated[
@@ -59,6 +62,7 @@ def compare(
         split=split,  # type: ignore[arg-type]  # compare refuses other words
         trials=trials,
         search=search,  # type: ignore[arg-type]  # compare refuses other words
+        refit=refit,
         workers=workers,
         root=root,
         progress=not quiet,

@@ -18,12 +18,16 @@ def fit(
     root: Root = None,
     seed: Seed = 0,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps (default: cpu).")] = None,
+    refit: Annotated[
+        bool, typer.Option("--refit/--no-refit", help="Once stopped, train again on all rows.")
+    ] = True,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit a method on all of a data set (no test is cut) and save the model.
 
-    The whole randomised log is used, and 15 % of the biased log stops the training.
+    The whole randomised log is used. 15 % of the biased log stops the training; a method over pairs then learns again
+    from all of it, for as many epochs.
     """
     from deconrec.catalogue import open_data
     from deconrec.data.files import check_replaceable
@@ -38,7 +42,7 @@ def fit(
     model.check_params()
     opened = open_data(data, root)
     threads()
-    model.fit(opened.draw(seed)[0], progress=not quiet)
+    model.fit(opened.draw(seed)[0], refit=refit, progress=not quiet)
     model.save(out)
     record = {
         "method": method,

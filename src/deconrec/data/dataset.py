@@ -83,6 +83,17 @@ class Log:
         stamp = None if self.timestamp is None else self.timestamp[rows]
         return Log(self.user[rows], self.item[rows], self.rating[rows], stamp)
 
+    def joined(self, other: Log, n_items: int) -> Log:
+        """These rows and the other log's rows of other pairs."""
+        new = other.take(~np.isin(other.key(n_items), self.key(n_items)))
+        times = None
+        if self.timestamp is not None and new.timestamp is not None:
+            times = np.concatenate([self.timestamp, new.timestamp])
+        user, item, rating = (
+            np.concatenate([getattr(self, c), getattr(new, c)]) for c in ("user", "item", "rating")
+        )
+        return Log(user, item, rating, times)
+
     def key(self, n_items: int) -> np.ndarray:
         """(n,) int64: one number a pair, user * n_items + item."""
         return self.user.astype(np.int64) * n_items + self.item

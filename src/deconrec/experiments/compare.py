@@ -39,6 +39,7 @@ def compare(
     split: Literal["record", "time"] = "record",
     trials: int = 0,
     search: Literal["split", "shared"] = "split",
+    refit: bool = True,
     workers: int = 1,
     root: str | Path | None = None,
     progress: bool = False,
@@ -58,6 +59,8 @@ def compare(
     trials: 0 = the methods' defaults; more = tune each method with that many trials first.
     search: "split" = one search on each seed; "shared" = one search a method, judged by the mean hold-out score over
         the first seeds (5 at most), whose parameters every run then uses; what a method's text sets stays.
+    refit: once stopped, train again on all biased training rows, hold-out included, for as many epochs as it chose
+        (methods over pairs, `select="biased"`).
     workers: processes.
     root: folder of the public data sets.
     progress: show a progress bar on a terminal.
@@ -96,6 +99,7 @@ def compare(
         trials,
         split,
         search,
+        refit=refit,
     )
     opened = plan.open()
     first, truth = opened.draw(numbers[0])
@@ -253,6 +257,7 @@ def protocol_of(
         "seeds": list(seeds),
         "trials": plan.trials,
         "search": plan.search if plan.trials else None,
+        "refit": plan.refit and plan.protocol == "pairs" and plan.select == "biased",
         "split": "80/10/10 by user"
         if plan.protocol == "users"
         else f"U/V/test {data.task.unbiased_split} by {plan.by}",

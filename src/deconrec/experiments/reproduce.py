@@ -277,7 +277,7 @@ class _Work:
             method=method,
             params=_described(prepared(method, params)),
             setting=self.effective(method, case.setting),
-            split=_split(case.plan),
+            split=_split(case.plan) | {"refit": case.plan.refit},
             seed=seed,
         )
 

@@ -31,7 +31,7 @@ class Plan:
     Attributes
     ----------
     data: a catalogue name with its root, or a data set in memory.
-    protocol, select, metrics, trials, search, by: see `compare`.
+    protocol, select, metrics, trials, search, by, refit: see `compare`.
     shares, largest_train: see `PairsSplit`.
     """
 
@@ -45,6 +45,7 @@ class Plan:
     search: Literal["split", "shared"] = "split"
     shares: tuple[float, float, float] | None = None
     largest_train: float = 0.0
+    refit: bool = True
 
     def open(self) -> Opened:
         """The data."""
@@ -153,7 +154,7 @@ def run_one(plan: Plan, name: str, seed: int, params: Mapping[str, Any] | None =
                 model, [(parts.train, validation)], plan.trials, seed, fixed=named_settings(name)
             )
             model.set_params(**found.params)
-        model.fit(parts.train, validation=validation)
+        model.fit(parts.train, validation=validation, refit=plan.refit)
         seconds = time.perf_counter() - started
         if plan.protocol == "users":
             evaluated = evaluate_users(model, parts.test, data, plan.metrics)

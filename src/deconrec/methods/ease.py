@@ -100,13 +100,20 @@ class EASE(Estimator):
                 f"EASE holds an item-item matrix and takes at most {self.largest:,} items; got {n:,}, "
                 f"{35 * n * n / 1e9:.1f} GB while fitting. Raise `largest` if you have the memory, or use MF."
             )
+        self._solve(data, validation, RIDGES if self.ridge is None else (float(self.ridge),))
+
+    def _fit_again(self, data: Dataset, progress: bool) -> None:
+        nothing = ValidationPart(data.with_logs(data.biased.take(np.zeros(0, np.int64))))
+        self._solve(data, nothing, (self.ridge_,))
+
+    def _solve(self, data: Dataset, validation: ValidationPart, ridges: tuple[float, ...]) -> None:
+        n = data.n_items
         self.x_ = self._marks(data)
         self.log_popularity_ = np.log1p(np.bincount(data.biased.item, minlength=n))
         gram = np.asarray((self.x_.T @ self.x_).todense(), np.float64)
         rows = data.biased
         if self.calibration == "unbiased" and data.unbiased is not None and len(data.unbiased):
             rows = data.unbiased
-        ridges: tuple[float, ...] = RIDGES if self.ridge is None else (float(self.ridge),)
         if not len(validation.data.biased):
             ridges = ridges[len(ridges) // 2 :][:1]
         best = -np.inf

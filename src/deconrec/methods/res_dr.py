@@ -55,7 +55,7 @@ from deconrec.parameters import Search, parameter
 from deconrec.propensity.agreement import Evidence, shift, target
 from deconrec.propensity.floor import automatic, floored_logit, inverse
 from deconrec.torch_estimator import PairEstimator
-from deconrec.training.program import Loss, Nets, Phase, Program, Step, Terms, merged, scaled
+from deconrec.training.program import History, Loss, Nets, Phase, Program, Step, Terms, merged, scaled
 from deconrec.training.samplers import Source
 
 JL_WARMUP = (
@@ -320,6 +320,7 @@ class ResDR(PairEstimator):
             self.evidence_ = evidence(data, source, self.seed, split=self.split_unbiased)
         return source
 
-    def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
-        super()._fit(data, validation, progress)
+    def _train(self, data: Dataset, validation: ValidationPart, epochs: int, **how: bool) -> History:
+        history = super()._train(data, validation, epochs, **how)
         self.__dict__.pop("evidence_", None)
+        return history

@@ -56,7 +56,7 @@ from deconrec.propensity.agreement import SPACE, Evidence, target, tilt
 from deconrec.propensity.floor import automatic, floored_logit, inverse
 from deconrec.random import numpy_generator
 from deconrec.torch_estimator import PairEstimator
-from deconrec.training.program import Loss, Nets, Phase, Program, Step, Terms, merged, scaled
+from deconrec.training.program import History, Loss, Nets, Phase, Program, Step, Terms, merged, scaled
 from deconrec.training.samplers import Source, log_pairs
 
 
@@ -222,9 +222,10 @@ class ResIPS(PairEstimator):
             self.evidence_ = evidence(data, source, self.seed, split=self.split_unbiased)
         return source
 
-    def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
-        super()._fit(data, validation, progress)
+    def _train(self, data: Dataset, validation: ValidationPart, epochs: int, **how: bool) -> History:
+        history = super()._train(data, validation, epochs, **how)
         self.__dict__.pop("evidence_", None)
+        return history
 
 
 def evidence(data: Dataset, source: Source, seed: int, *, split: bool) -> Evidence:
