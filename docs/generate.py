@@ -16,6 +16,7 @@ import ast
 import dataclasses
 import inspect
 import json
+import os
 import re
 import sys
 import tempfile
@@ -167,7 +168,9 @@ def default_of(field: dataclasses.Field[Any]) -> str:
     """A parameter's default as the command line would have it."""
     if "options" in field.metadata:
         made = field.default_factory()  # type: ignore[misc]  # a nuisance has one
-        return next(f"`{name}`" for name, cls in field.metadata["options"].items() if type(made) is cls)
+        return next(
+            f"`{name}`" for name, cls in field.metadata["options"].items() if cls in (made, type(made))
+        )
     value = field.default
     if isinstance(value, tuple):
         return f"`{','.join(map(str, value))}`"
@@ -343,6 +346,7 @@ def equations_of(function: str, doc: str, risk: str) -> str:
 CALLED = (
     "deconrec.losses.reweighted",
     "deconrec.losses.elbo",
+    "deconrec.kernels.decoder",
     "deconrec.propensity",
     "deconrec.methods",
     "deconrec.nn.tables",
@@ -421,6 +425,8 @@ LEARNS = {  # a network's name, or that of a model that is fitted first: what it
     "teacher": "A teacher of the randomised log, fitted first",
     "other": "A second item side, of the randomised log",
     "exposure": "A model of whole exposure rows, fitted first",
+    "ratio": "Weights of users, from classifiers of their features and exposures",
+    "deconfounder": "",  # a branch that is off by default
     "prediction": "",
     "outcome": "",
 }
@@ -793,6 +799,63 @@ def results(name: str, *, command: bool = True) -> str:
     return "\n\n".join([*([code(record["command"], "bash")] if command else []), table(head, rows), note])
 
 
+# ---------------------------------------------------------------------- experiments
+KEPT = ROOT / "experiments" / "results"
+
+
+def experiments(page: Path) -> str:
+    """Every experiment of the library with its title, its command and, where it was run, its tables."""
+    from deconrec.experiments.spec import load_spec, spec_names
+
+    rows = []
+    for name in spec_names():
+        done = KEPT / f"{name}.md"
+        link = Path(os.path.relpath(done, page.parent)).as_posix()
+        rows.append(
+            [
+                f"`deconrec reproduce {name}`",
+                load_spec(name)[1].title,
+                f"[tables]({link})" if done.is_file() else "not run here yet",
+            ]
+        )
+    return table(["command", "what", "results"], rows)
+
+
+def gap_on_coat() -> str:
+    """By how much the best configurations fall short of the paper's Res-DR on Coat, from the kept runs."""
+    from deconrec.experiments.spec import load_spec
+
+    name, metrics = "res-dr/table1-coat", ("auc", "ndcg@5/shown", "recall@5/shown")
+    paper = load_spec(name)[1].paper.tables[0].values["res-dr:agreement=loss"]
+    runs: dict[str, list[dict[str, float]]] = {}
+    for line in (KEPT / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record["kind"] == "run" and not record.get("failed"):
+            runs.setdefault(record["method"], []).append(record["metrics"])
+    means = {
+        method: {m: sum(r[m] for r in found) / len(found) for m in found[0]} for method, found in runs.items()
+    }
+    ids_alone = [m for m in means if "backbone=fm" not in m]
+    chosen = {
+        "best with ids alone, leaked pairs kept": (
+            max(ids_alone, key=lambda m: means[m]["auc/leaked"]),
+            "/leaked",
+        ),
+        "best with features, leaked pairs kept": (
+            max(means, key=lambda m: means[m]["auc/leaked"]),
+            "/leaked",
+        ),
+        "best with ids alone, leak-free": (max(ids_alone, key=lambda m: means[m]["auc"]), ""),
+        "best with features, leak-free": (max(means, key=lambda m: means[m]["auc"]), ""),
+    }
+    rows = [["the paper's Res-DR", "", *(f"{v:.3f}" for v in paper), ""]]
+    for what, (method, twin) in chosen.items():
+        ours = [means[method][m + twin] for m in metrics]
+        short = " / ".join(f"{a - b:+.3f}" for a, b in zip(ours, paper, strict=True))
+        rows.append([what, f"`{method}`", *(f"{v:.3f}" for v in ours), short])
+    return table(["", "method", "AUC", "NDCG@5", "Recall@5", "ours minus the paper's"], rows)
+
+
 # ---------------------------------------------------------------------- what there is
 PAGES: dict[str, Callable[[], str]] = {
     "docs/methods/index.md": methods_index,
@@ -818,6 +881,10 @@ def block(name: str, page: Path) -> str:
     if name == "methods":
         up = "docs/" if page.parent == ROOT else "" if page.parent == DOCS else "../"
         return method_table(f"{up}methods/", f"{up}reference/papers.md")
+    if name == "experiments":
+        return experiments(page)
+    if name == "gap-on-coat":
+        return gap_on_coat()
     kind, _, record = name.partition("-")
     if kind in ("results", "table") and record in MEASURED:
         return results(record, command=kind == "results")

@@ -27,7 +27,7 @@ import numpy as np
 from deconrec.base import Spec, Tags
 from deconrec.data.dataset import Dataset
 from deconrec.pairs import Batch
-from deconrec.parameters import Search, parameter
+from deconrec.parameters import parameter
 from deconrec.torch_estimator import PairEstimator
 from deconrec.training.program import Nets, Phase, Program, Step, Terms
 
@@ -42,9 +42,8 @@ class MF(PairEstimator):
     population: str = parameter(
         "biased", "which log is learned from", choices=("biased", "uniform", "combined")
     )
-    unbiased_weight: float = parameter(
-        1.0, "weight w of a randomised row (combined)", above=0, search=Search(0.5, 20, log=True)
-    )
+    # No search range: a hold-out of the biased log cannot say how much randomised rows should count.
+    unbiased_weight: float = parameter(1.0, "weight w of a randomised row (combined)", above=0)
 
     @property
     def tags(self) -> Tags:
