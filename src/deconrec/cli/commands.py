@@ -8,6 +8,7 @@ from deconrec.cli import (
     compare,
     data,
     demo,
+    effects,
     fit,
     info,
     methods,
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command("recommend")(recommend.recommend)
     app.command("compare")(compare.compare)
     app.command("reproduce")(reproduce.reproduce)
+    app.command("effects")(effects.effects)
     app.command("report")(report.report)
     app.command("simulate")(simulate.simulate)
     app.command("demo")(demo.demo)

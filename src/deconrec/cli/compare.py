@@ -35,8 +35,8 @@ def compare(
         int, typer.Option("--trials", min=0, help="Tuning trials of a search; 0 = defaults.")
     ] = 0,
     search: Annotated[
-        str, typer.Option("--search", help="One search a split, or shared: one a method for all splits.")
-    ] = "split",
+        str, typer.Option("--search", help="shared: one search a method for all splits; or one a split.")
+    ] = "shared",
     refit: Annotated[
         bool, typer.Option("--refit/--no-refit", help="Once stopped, train again on all biased rows.")
     ] = True,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Quiet, threads
+from deconrec.cli.options import Quiet, Seed, threads
 
 
 def recommend(
@@ -25,9 +25,27 @@ def recommend(
         str | None,
         typer.Option("--history", metavar="FILE", help="Rows user_id, item_id, rating of users to fold in."),
     ] = None,
+    explore: Annotated[
+        str | None,
+        typer.Option(
+            "--explore",
+            metavar="POLICY",
+            help="Draw lists at random: epsilon-greedy or plackett-luce; adds the column propensity.",
+        ),
+    ] = None,
+    epsilon: Annotated[
+        float, typer.Option("--epsilon", help="Share of places that epsilon-greedy fills at random.")
+    ] = 0.1,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Of plackett-luce, in the outcome's unit.")
+    ] = 0.1,
+    seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Recommend items: user_id, item_id, rank (from 1), score (expected outcome)."""
+    """Recommend items: user_id, item_id, rank (from 1), score (expected outcome).
+
+    With --explore also propensity: the probability that the item is in the user's list under the policy.
+    """
     from deconrec.cli.tables import check_table_name, write_table
     from deconrec.data.validate import read_table
     from deconrec.errors import DataError
@@ -43,7 +61,17 @@ def recommend(
             raise DataError(f"the users need the column user_id; got {table.columns}.")
         wanted = table["user_id"]
     threads()
-    frame = fitted.recommend(wanted, k, exclude_seen=not include_seen, history=history, unknown="fallback")
+    frame = fitted.recommend(
+        wanted,
+        k,
+        exclude_seen=not include_seen,
+        history=history,
+        unknown="fallback",
+        explore=explore,
+        epsilon=epsilon,
+        temperature=temperature,
+        seed=seed,
+    )
     if out is None:
         show_recommendations(frame)
         return

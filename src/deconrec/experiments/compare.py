@@ -38,7 +38,7 @@ def compare(
     select: Select = "biased",
     split: Literal["record", "time"] = "record",
     trials: int = 0,
-    search: Literal["split", "shared"] = "split",
+    search: Literal["split", "shared"] = "shared",
     refit: bool = True,
     workers: int = 1,
     root: str | Path | None = None,
@@ -57,8 +57,8 @@ def compare(
     split: "record" (drawn by the seed) or "time" (the past trains, the future tests; pairs protocol only; seeds
         then differ in initial values alone).
     trials: 0 = the methods' defaults; more = tune each method with that many trials first.
-    search: "split" = one search on each seed; "shared" = one search a method, judged by the mean hold-out score over
-        the first seeds (5 at most), whose parameters every run then uses; what a method's text sets stays.
+    search: "shared" = one search a method, judged by the mean hold-out score over the first seeds (5 at most), whose
+        parameters every run then uses; "split" = one search on each seed. What a method's text sets stays.
     refit: once stopped, train again on all biased training rows, hold-out included, for as many epochs as it chose
         (methods over pairs, `select="biased"`).
     workers: processes.

@@ -42,7 +42,7 @@ class Plan:
     metrics: tuple[str, ...]
     trials: int = 0
     by: Literal["record", "time"] = "record"
-    search: Literal["split", "shared"] = "split"
+    search: Literal["split", "shared"] = "shared"
     shares: tuple[float, float, float] | None = None
     largest_train: float = 0.0
     refit: bool = True
