@@ -57,6 +57,7 @@ SAME_CONCEPT = {
 EXCEPTIONS = {
     ("saving", "methods"): "a saved model names its class, which is looked up among the methods",
     ("saving", ""): "the version stands in the package",
+    ("base", "effects"): "a fitted model answers for its effects, which are computed from any model",
 }
 
 

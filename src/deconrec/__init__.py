@@ -59,6 +59,7 @@ _PUBLIC = {  # name: module
     "IPWMF": "methods.ipw_mf",
     "DeconfMF": "methods.deconf_mf",
     "ConcatVAE": "methods.concat_vae",
+    "VSRVAE": "methods.vsr_vae",
     "DeepDeconf": "methods.deep_deconf",
     "LogisticMF": "propensity.logistic_mf",
     "NaiveBayes": "propensity.naive_bayes",
@@ -75,6 +76,7 @@ _PUBLIC = {  # name: module
 _MODULES = (
     "checks",
     "data",
+    "effects",
     "errors",
     "evaluation",
     "experiments",

@@ -27,11 +27,14 @@ from deconrec.errors import (
     UnknownItem,
     UnknownUser,
 )
+from deconrec.evaluation.policy import check_policy, draw
 from deconrec.parameters import Parameterised
+from deconrec.random import numpy_generator
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from deconrec.effects import Effects
     from deconrec.pairs import Pairs, Rows
 
 Unknown = Literal["error", "fallback"]
@@ -372,8 +375,12 @@ class Estimator(Parameterised, ABC):
         exclude_seen: bool = True,
         history: Any = None,
         unknown: Unknown = "error",
+        explore: str | None = None,
+        epsilon: float = 0.1,
+        temperature: float = 0.1,
+        seed: int = 0,
     ) -> pl.DataFrame:
-        """The k items of highest expected outcome for each user.
+        """The k items of highest expected outcome for each user, or k items drawn from an exploring policy.
 
         Parameters
         ----------
@@ -382,22 +389,35 @@ class Estimator(Parameterised, ABC):
         exclude_seen: leave out pairs of the training data and of `history`.
         history: rows of users that are folded in.
         unknown: "error", or "fallback": the items of highest mean outcome.
+        explore: None, "epsilon-greedy" (`epsilon`) or "plackett-luce" (`temperature`, in the outcome's unit): the
+            policies of `evaluation.policy`. Each user's draw depends on `seed` and the user's id alone.
 
-        Returns a polars frame user_id, item_id, rank (from 1), score. Ties go to the smaller item id.
+        Returns a polars frame user_id, item_id, rank (from 1), score, and, with `explore`, propensity: P(the item is in
+        the user's list) under the policy, exactly. Ties go to the smaller item id.
 
         Raises
         ------
-        UnknownUser: with unknown="error".  ParameterError: k < 1.  NotFitted.
+        UnknownUser: with unknown="error".  ParameterError: k < 1, no such policy, or its parameter out of range.
+        NotFitted.
         """
         self._check_fitted()
         if not isinstance(k, int | np.integer) or k < 1:
             raise ParameterError(f"'k' of recommend must be a whole number >= 1; got {k!r}.")
+        if explore is not None:
+            check_policy(explore, epsilon, temperature)
         raw, folded = self._asked(users, history)
         frames = []
         for part, seen, scores in self._score_blocks(raw, folded, unknown):
             if exclude_seen:
                 scores[seen.nonzero()] = -np.inf
-            top, value = top_k(scores, int(k))
+            shown = None
+            if explore is None:
+                top, value = top_k(scores, int(k))
+            else:
+                streams = [numpy_generator(seed, f"explore/{user}") for user in part]
+                shown = draw(explore, scores, int(k), streams, epsilon=epsilon, temperature=temperature)
+                top = shown.item
+                value = np.where(top >= 0, np.take_along_axis(scores, np.maximum(top, 0), 1), -np.inf)
             row, rank = np.nonzero(value > -np.inf)
             frames.append(
                 pl.DataFrame(
@@ -407,11 +427,14 @@ class Estimator(Parameterised, ABC):
                         "rank": pl.Series(rank + 1, dtype=pl.Int32),
                         "score": pl.Series(value[row, rank].astype(np.float64)),
                     }
+                    | ({} if shown is None else {"propensity": pl.Series(shown.propensity[row, rank])})
                 )
             )
         if not frames:
             ids = (self.users_.values.clear().alias("user_id"), self.items_.values.clear().alias("item_id"))
-            return pl.DataFrame([*ids, pl.Series("rank", [], pl.Int32), pl.Series("score", [], pl.Float64)])
+            names = ("score", "propensity") if explore is not None else ("score",)
+            values = (pl.Series(name, [], pl.Float64) for name in names)
+            return pl.DataFrame([*ids, pl.Series("rank", [], pl.Int32), *values])
         return pl.concat(frames)
 
     def similar_items(self, items: Any, k: int = 10) -> pl.DataFrame:
@@ -442,6 +465,23 @@ class Estimator(Parameterised, ABC):
                 "score": pl.Series(value[row, rank].astype(np.float64)),
             }
         )
+
+    def effects(self, outcomes: Any = None, **options: Any) -> Effects:
+        """Effects of exposing items on outcomes, naive beside adjusted, with what they rest on; `effects.of_model`.
+
+        Parameters
+        ----------
+        outcomes: outcomes of all pairs, exposed or not (a table user_id, item_id, rating, or an array in code order);
+            None = the Jacobian of the method's own network, which is no effect: see its verdicts.
+        options: causes, items, users, outcome, treatments, kind, at, dims, bootstrap, ... of `effects.of_model`.
+
+        Raises
+        ------
+        DataError: a method that does not read user rows.  ParameterError: a bad option.  NotFitted.
+        """
+        from deconrec.effects import of_model
+
+        return of_model(self, outcomes, **options)
 
     # ------------------------------------------------------------------ saving
     def save(self, path: str | Path) -> Path:

@@ -27,6 +27,13 @@ PAPERS: dict[str, Paper] = {
             1995,
         ),
         Paper(
+            "Tipping1998",
+            "Probabilistic visualisation of high-dimensional binary data",
+            "M. E. Tipping",
+            "Advances in Neural Information Processing Systems 11",
+            1998,
+        ),
+        Paper(
             "Scharfstein1999",
             "Adjusting for nonignorable drop-out using semiparametric nonresponse models",
             "D. O. Scharfstein, A. Rotnitzky, J. M. Robins",
@@ -74,6 +81,13 @@ PAPERS: dict[str, Paper] = {
             "D. Liang, R. Krishnan, M. Hoffman, T. Jebara",
             "WWW",
             2018,
+        ),
+        Paper(
+            "Zou2020",
+            "Counterfactual prediction for bundle treatment",
+            "H. Zou, P. Cui, B. Li, Z. Shen, J. Ma, H. Yang, Y. He",
+            "NeurIPS",
+            2020,
         ),
         Paper(
             "Wang2020",

@@ -413,7 +413,7 @@ class RowEstimator(TorchEstimator):
             positive = target.take(task.positive(target.rating))
             target = positive if len(positive) else target
         history = validation.history
-        affinity = self._affinity(history)
+        affinity = self._validation_affinity(validation)
         if not np.isfinite(affinity).all():
             return float("nan")  # the trainer stops on it, with the epoch
         placed = place_block(
@@ -424,6 +424,11 @@ class RowEstimator(TorchEstimator):
         )
         values = placed.values("ndcg", VALIDATION_K)
         return values.mean if len(values.user) else 0.0  # nobody to judge by: the first epoch is kept
+
+    def _validation_affinity(self, validation: ValidationPart) -> np.ndarray:
+        """(n, n_items) scores of new validation users, from the rows that a model is given for them."""
+        assert validation.history is not None
+        return self._affinity(validation.history)
 
     def _affinity(self, history: Dataset) -> np.ndarray:
         """(n, n_items) log-softmax scores of the users of a data set."""

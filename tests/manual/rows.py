@@ -50,3 +50,31 @@ def linear(x, weight, bias):
         for k, w in enumerate(row):
             out[k] += value * w
     return out
+
+
+def density_ratio(net, x, z):
+    """The logit (P x) . (Q z) + w . relu(A [x, z] + b) + c of one classifier: `net` its parameters by name."""
+    total = net["out.bias"][0]
+    for p, q in zip(net["of_x.weight"], net["of_z.weight"], strict=True):
+        total += sum(a * b for a, b in zip(p, x, strict=True)) * sum(a * b for a, b in zip(q, z, strict=True))
+    both = [*x, *z]
+    for row, b, w in zip(net["hidden.weight"], net["hidden.bias"], net["out.weight"][0], strict=True):
+        total += w * max(0.0, b + sum(a * v for a, v in zip(row, both, strict=True)))
+    return total
+
+
+def sample_weight(net, x, draws):
+    """w_u = 1 / E_z[(1 - d) / d] over the codes drawn for a user, d = sigma(logit)."""
+    total = 0.0
+    for z in draws:
+        d = 1.0 / (1.0 + math.exp(-density_ratio(net, x, z)))
+        total += (1.0 - d) / d
+    return len(draws) / total
+
+
+def bounded(weights, largest):
+    """Divided by their mean, held in [1 / largest, largest], divided by their mean again."""
+    mean = sum(weights) / len(weights)
+    held = [min(max(w / mean, 1.0 / largest), largest) for w in weights]
+    mean = sum(held) / len(held)
+    return [w / mean for w in held]

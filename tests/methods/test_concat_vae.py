@@ -8,7 +8,10 @@ import torch
 
 from deconrec.checks.fixtures import rows_world
 from deconrec.errors import DataError, ParameterError
+from deconrec.exposure import PoissonExposure, VAEExposure
 from deconrec.methods.concat_vae import ConcatVAE
+from deconrec.methods.deep_deconf import DeepDeconf
+from deconrec.saving import load_model
 from deconrec.training.samplers import Blocks
 from manual import rows
 from manual.batches import batches, scramble, value
@@ -129,3 +132,58 @@ def test_widths_must_be_whole_numbers_from_1(hidden):
 def test_a_code_needs_a_layer_to_be():
     with pytest.raises(ParameterError, match="'hidden' of ConcatVAE must name a layer when variational=True"):
         ConcatVAE(hidden=(), variational=True).fit(rows_world())
+
+
+# ---------------------------------------------------------------------- the branch of a deconfounder
+EXPOSURES = [VAEExposure(dim=3, epochs=2, check_draws=0), PoissonExposure(dim=3, iterations=5, check_draws=0)]
+
+
+@pytest.mark.parametrize("exposure", EXPOSURES, ids=["vae", "poisson"])
+@pytest.mark.parametrize("form", [{"hidden": (4,)}, {"hidden": (4, 3), "variational": True}, {"hidden": ()}])
+def test_with_a_deconfounder_it_is_deep_deconf(exposure, form):
+    data = rows_world()
+    concat = ConcatVAE(deconfounder=exposure, epochs=3, **form).fit(data)
+    deep = DeepDeconf(exposure=exposure, epochs=3, **form).fit(data)
+    np.testing.assert_array_equal(concat.score(), deep.score())
+    assert not np.allclose(concat.score(), ConcatVAE(epochs=3, **form).fit(data).score())
+
+
+def test_without_one_nothing_is_fitted_first():
+    model = ConcatVAE(epochs=1, hidden=(4,)).fit(rows_world())
+    assert model.deconfounder is None
+    assert not hasattr(model, "deconfounder_")
+    assert model.z(None) is None
+    assert repr(model) == "ConcatVAE(epochs=1, hidden=(4,))"
+
+
+def test_a_deconfounder_is_set_by_name_and_saved(tmp_path):
+    model = ConcatVAE(epochs=1, hidden=(4,)).set_text({"deconfounder": "vae", "deconfounder.dim": "2"})
+    model.set_params(deconfounder__epochs=1).fit(rows_world())
+    model.save(tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    assert again.deconfounder.dim == 2
+    np.testing.assert_array_equal(again.score(), model.score())
+    assert model.set_text({"deconfounder": "none"}).deconfounder is None
+
+
+def test_a_new_user_has_a_confounder_of_its_own():
+    data = rows_world()
+    model = ConcatVAE(deconfounder=EXPOSURES[0], epochs=2, hidden=(4,)).fit(data, validation=data)
+    np.testing.assert_allclose(model._fold_in(data), model._block(np.arange(data.n_users)), rtol=1e-6)
+
+
+def test_confounders_are_inferred_once(monkeypatch):
+    """Those of training users are held fixed: no step infers them again, and no table of them is kept."""
+    calls = []
+    inner = PoissonExposure(dim=2, iterations=3, check_draws=0)
+    plain = PoissonExposure.confounder
+    monkeypatch.setattr(
+        PoissonExposure, "confounder", lambda self, rows: calls.append(len(rows)) or plain(self, rows)
+    )
+    data = rows_world()
+    model = ConcatVAE(deconfounder=inner, epochs=5, batch=10, hidden=(4,), patience=0)
+    monkeypatch.setattr(ConcatVAE, "validation_score", lambda self, validation: 0.0)
+    monkeypatch.setattr(ConcatVAE, "_calibrate", lambda self: None)
+    model.fit(data, validation=data)
+    assert calls == [data.n_users]
+    assert "confounders_" not in vars(model)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from deconrec.checks.fixtures import rows_world
+from deconrec.data.split import UsersSplit
 from deconrec.errors import ParameterError, UnknownName, UnknownUser
-from deconrec.exposure import VAEExposure
+from deconrec.exposure import PoissonExposure, VAEExposure
 from deconrec.methods.deep_deconf import DeepDeconf
 from deconrec.training.samplers import Blocks
 from manual import rows
@@ -92,3 +93,72 @@ def test_the_confounder_has_a_gradient_path_to_the_scores():
 def test_the_exposure_model_is_named():
     with pytest.raises(UnknownName, match="vae"):
         DeepDeconf().set_text({"exposure": "none"})
+
+
+def test_the_default_is_the_papers_structure():
+    """{I + F + K -> K -> I}, z among the inputs, no code."""
+    model = DeepDeconf(exposure=VAEExposure(dim=3, epochs=1)).fit(rows_world())
+    net = model.nets_.outcome
+    assert net.first.items.shape == (25, 100)
+    assert net.first.dense.shape == (3 + 3, 100)
+    assert (len(net.middle), net.out.weight.shape, net.log_std) == (0, (25, 100), None)
+
+
+def test_the_released_structure_is_an_option():
+    """A Gaussian code of exposures and features; z joins it at the decoder."""
+    model = DeepDeconf(exposure=VAEExposure(dim=3, epochs=1), late=True, variational=True, epochs=2).fit(
+        rows_world()
+    )
+    net = model.nets_.outcome
+    assert net.first.dense.shape == (3, 100)
+    assert net.out.weight.shape == (25, 100 + 3)
+    assert {"outcome", "kl"} <= set(model.history_.epochs[0])
+
+
+@pytest.mark.parametrize("exposure", [VAEExposure(dim=3, epochs=2), PoissonExposure(dim=3, iterations=4)])
+def test_the_released_script_infers_validation_confounders_from_held_out_rows(exposure):
+    """Here they come from the rows that a model is given; `leak` brings the flaw back."""
+    parts = UsersSplit(0).apply(rows_world())
+    part = parts.holdout
+    for leak in (False, True):
+        model = DeepDeconf(exposure=exposure, leak=leak, epochs=1, hidden=(4,))
+        model.fit(parts.train, validation=part)
+        seen, inner = [], model.exposure_
+
+        class Spy:
+            def confounder(self, rows, seen=seen, inner=inner):
+                seen.append((rows.row.numpy().copy(), rows.item.numpy().copy()))
+                return inner.confounder(rows)
+
+        model.exposure_ = Spy()
+        model.validation_score(part)
+        got = {pair for row, item in seen for pair in zip(row.tolist(), item.tolist(), strict=True)}
+        kept, held = (
+            set(zip(log.user.tolist(), log.item.tolist(), strict=True))
+            for log in (part.history.biased, part.data.biased)
+        )
+        assert held - kept
+        assert got == (kept | held if leak else kept)
+
+
+def test_the_leak_moves_validation_scores_and_no_answer():
+    parts = UsersSplit(0).apply(rows_world())
+    models = [
+        DeepDeconf(exposure=VAEExposure(dim=3, epochs=5), leak=k, epochs=1, hidden=(4,)).fit(
+            parts.train, validation=parts.holdout
+        )
+        for k in (False, True)
+    ]
+    assert not np.allclose(*(m._validation_affinity(parts.holdout) for m in models))
+    np.testing.assert_array_equal(*(m._affinity(parts.holdout.history) for m in models))
+
+
+def test_features_are_standardised_on_training_users():
+    parts = UsersSplit(0).apply(rows_world())
+    model = DeepDeconf(exposure=VAEExposure(dim=2, epochs=1), epochs=1, hidden=(4,))
+    model.fit(parts.train, validation=parts.holdout)
+    x = model.tables(parts.train).user
+    torch.testing.assert_close(x.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(x.std(0, correction=0), torch.ones(3))
+    other = model.tables(parts.holdout.history).user
+    assert float(other.mean(0).abs().max()) > 0.01  # measured by the training users' mean, not by their own

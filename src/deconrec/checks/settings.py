@@ -37,6 +37,7 @@ FAST: dict[str, dict[str, Any]] = {
     "ipw-mf": {"dim": 4, "l2": 1.0, "iterations": 4, "propensity__dim": 2, "propensity__epochs": 3},
     "deconf-mf": {"dim": 4, "l2": 1.0, "iterations": 6, "exposure__dim": 2, "exposure__iterations": 10},
     "concat-vae": _ROWS,
+    "vsr-vae": _ROWS | {"exposure__dim": 4, "exposure__epochs": 3, "warmup": 1, "width": 4},
     "deep-deconf": _ROWS | {"exposure__dim": 4, "exposure__epochs": 3},
 }
 
@@ -68,6 +69,8 @@ LEARN: dict[str, dict[str, Any]] = {
     "kd-feature": _PAIRS_LEARN | {"teacher__dim": 4},
     "deconf-mf": {"dim": 4, "l2": 1.0, "iterations": 10},
     "concat-vae": _ROWS_LEARN,
+    "vsr-vae": _ROWS_LEARN
+    | {"epochs": 50, "warmup": 10, "width": 4, "exposure__dim": 4, "exposure__epochs": 40},
     "deep-deconf": _ROWS_LEARN | {"exposure__dim": 4, "exposure__epochs": 40},
 }
 

@@ -1,4 +1,7 @@
-"""The parts of the evidence lower bound over user rows; each is (B,), in nats."""
+"""The parts of the evidence lower bound over user rows; likelihoods are (B,), in nats.
+
+`kernels.decoder` has the same likelihoods of what a linear layer decodes, faster.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,18 @@ def multinomial_log_likelihood(logits: Tensor, rows: Rows, count: Tensor) -> Ten
     log_norm = torch.logsumexp(logits, 1)
     exposed = (logits[rows.row, rows.item] - log_norm[rows.row]) * count
     return torch.zeros(len(rows), dtype=logits.dtype, device=logits.device).index_add(0, rows.row, exposed)
+
+
+def negative_bound(
+    likelihood: Tensor, kl: Tensor | None, beta: float, weight: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Terms "outcome" and, where there is a code, "kl": -mean w_u log p_u, and beta mean w_u KL_u.
+
+    Likelihoods, KLs and weights are (B,); without weights w = 1.
+    """
+    w = 1.0 if weight is None else weight
+    terms = {"outcome": -(w * likelihood).mean()}
+    return terms if kl is None else terms | {"kl": beta * (w * kl).mean()}
 
 
 def annealed(epoch: float, over: float, cap: float) -> float:

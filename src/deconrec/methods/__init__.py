@@ -39,6 +39,7 @@ CLASSES = {  # key: (module, class)
     "ipw-mf": ("ipw_mf", "IPWMF"),
     "deconf-mf": ("deconf_mf", "DeconfMF"),
     "concat-vae": ("concat_vae", "ConcatVAE"),
+    "vsr-vae": ("vsr_vae", "VSRVAE"),
     "deep-deconf": ("deep_deconf", "DeepDeconf"),
 }
 

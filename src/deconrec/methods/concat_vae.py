@@ -1,7 +1,7 @@
 """Concat-VAE: the outcome network of Deep-Deconf without its exposure model.
 
 Idea. Predict a user's ratings from exposures and features by one network; no confounder is adjusted for. The
-control that shows what the substitute confounder adds.
+control that shows what the substitute confounder adds. With a `deconfounder`, a branch that adds one.
 
 Risk (paper 1, Eq. 2 and Algorithm 1).   -(1/|U|) sum_u [ sum_i r_ui log softmax(f(a_u, x_u))_i ] + beta KL
     f      `outcome`, {I + F -> K -> I}, a_u scaled to length 1, x_u standardised on training users
@@ -9,37 +9,49 @@ Risk (paper 1, Eq. 2 and Algorithm 1).   -(1/|U|) sum_u [ sum_i r_ui log softmax
 
 Needs.      a biased log of ratings; features help.
 Assumes.    exposure tells of taste: users exposed alike rate alike; no hidden confounding given exposures and features.
-Limits.     beta = 0 and not variational: a plain autoencoder over exposures and features.
+Limits.     beta = 0 and not variational: a plain autoencoder over exposures and features. With a `deconfounder`:
+            Deep-Deconf with that exposure model, exactly.
 Deviations. 1. Ratings as counts, as released. 2. x is standardised and enters beside the scaled exposures (released:
             scaled together with them, so that noisy features drown the exposures). 3. Scores become expected outcomes
-            by a monotone logistic map fitted on training exposures; ranks are the network's.
+            by a monotone logistic map fitted on training exposures; ranks are the network's. 4. Products of the
+            decoder in bfloat16 where the processor has it (`precision`); answers are computed in single precision.
 Paper.      [Zhu2024] section 5.4.1; [Liang2018]
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from deconrec.base import Spec, Tags
+from deconrec.base import ExposureModel, Spec, Tags
+from deconrec.data.dataset import Dataset
+from deconrec.data.split import ValidationPart
 from deconrec.errors import ParameterError
-from deconrec.losses.elbo import annealed, multinomial_log_likelihood
+from deconrec.exposure import EXPOSURE_MODELS
+from deconrec.kernels.decoder import PRECISIONS, decoded_multinomial
+from deconrec.losses.elbo import annealed, negative_bound
 from deconrec.nn.vae import OutcomeNet
 from deconrec.pairs import Batch, Rows
-from deconrec.parameters import Search, parameter
+from deconrec.parameters import Search, nuisance, parameter
 from deconrec.torch_estimator import RowEstimator
 from deconrec.training.program import Nets, Phase, Program, Step, Terms
+from deconrec.training.samplers import Source, user_rows
+
+DECONFOUNDERS = {"none": None, **EXPOSURE_MODELS}  # of a branch that may be left out
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ConcatVAE(RowEstimator):
-    """An autoencoder of ratings over exposures and features."""
+class OutcomeEstimator(RowEstimator):
+    """A row method with a net `outcome`: ratings from exposures, features and, where there is a model of them,
+    substitute confounders z_u, which are held fixed.
+    """
 
-    paper = "Zhu2024"
-    title = "VAE on exposures and features"
+    CONFOUNDER: ClassVar[str] = "deconfounder"  # the field that holds the model of z, or None
 
     hidden: tuple[int, ...] = parameter((100,), "widths of the hidden layers, 0 to 2 of them", low=1)
     variational: bool = parameter(
@@ -50,10 +62,19 @@ class ConcatVAE(RowEstimator):
     )
     anneal: float = parameter(80.0, "epochs over which the KL weight grows from 0", low=0)
     dropout: float = parameter(
-        0.5, "share of a user's exposures dropped from the input in training", low=0, below=1
+        0.5,
+        "share of a user's exposures dropped from the input in training",
+        low=0,
+        below=1,
+        search=Search(0.0, 0.8),
     )
     activation: str = parameter("tanh", "between layers", choices=("tanh", "relu"))
-    lr: float = parameter(1e-3, "learning rate of Adam", above=0, search=Search(3e-4, 1e-2, log=True))
+    precision: str = parameter(
+        "auto",
+        "of matrix products in training; auto = bfloat16 where the processor has it and the decoder is large",
+        choices=PRECISIONS,
+    )
+    lr: float = parameter(3e-3, "learning rate of Adam", above=0, search=Search(3e-4, 1e-2, log=True))
     l2: float = parameter(0.0, "weight of (1/2)||theta||^2", low=0)
     epochs: int = parameter(80, "most passes over the users", low=0)
     batch: int = parameter(200, "users in a step", low=1)
@@ -66,74 +87,87 @@ class ConcatVAE(RowEstimator):
     def check_params(self) -> None:
         """Ranges, and layers that make a network."""
         super().check_params()
-        check_layers(self)
+        if self.variational and not self.hidden:
+            raise ParameterError(
+                f"'hidden' of {type(self).__name__} must name a layer when variational=True (the last one is the "
+                f"code); got {self.hidden!r}."
+            )
+
+    def outcome_net(self, spec: Spec, late: bool = False) -> OutcomeNet:
+        """f(a, x, z); without a model of z, f(a, x)."""
+        bias = None
+        if spec.item_rate is not None:
+            # A softmax is shift-invariant: log popularity, so that the first epochs need not learn it.
+            bias = torch.from_numpy(spec.item_rate * spec.n_users + 0.5).log().float()
+        model: ExposureModel | None = getattr(self, self.CONFOUNDER)
+        return OutcomeNet(
+            spec.n_items,
+            spec.n_user_features,
+            0 if model is None else model.dim,
+            self.hidden,
+            dropout=self.dropout,
+            activation=self.activation,
+            variational=self.variational,
+            late=late,
+            bias=bias,
+        )
+
+    def z(self, rows: Rows) -> Tensor | None:
+        """(B, K) substitute confounders of any users, from their exposures; None without a model of them."""
+        model: ExposureModel | None = getattr(self, f"{self.CONFOUNDER}_", None)
+        return None if model is None else model.confounder(rows)
+
+    def logits(self, nets: Nets, rows: Rows) -> Tensor:
+        """(B, n_items)."""
+        logits: Tensor = nets.outcome(rows, rows.x, self.z(rows))[0]
+        return logits
+
+    def fixed_z(self, rows: Rows) -> Tensor | None:
+        """(B, K) confounders of training users: as inferred before training, where that is under way."""
+        table: Tensor | None = self.__dict__.get("confounders_")
+        return self.z(rows) if table is None else table[rows.user]
+
+    # ------------------------------------------------------------------ fitting
+    def _source(self, data: Dataset) -> Source:
+        source = super()._source(data)
+        parts = np.array_split(np.arange(data.n_users), math.ceil(data.n_users / 1024))
+        z = [t for users in parts if (t := self.z(user_rows(source, users)[0])) is not None]
+        if z:  # inferred once, not in every step; nobody needs the table after training
+            self.confounders_ = torch.cat(z)
+        return source
+
+    def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
+        try:
+            super()._fit(data, validation, progress)
+        finally:
+            self.__dict__.pop("confounders_", None)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ConcatVAE(OutcomeEstimator):
+    """An autoencoder of ratings over exposures and features."""
+
+    paper = "Zhu2024"
+    title = "VAE on exposures and features"
+
+    deconfounder: ExposureModel | None = nuisance(
+        lambda: None, "exposure model whose confounders the network is given too, fitted first", DECONFOUNDERS
+    )
+
+    if TYPE_CHECKING:  # learned; an annotation here would be a parameter
+        deconfounder_: ExposureModel
 
     def nets(self, spec: Spec) -> Nets:
         """The outcome network."""
-        return Nets(outcome=outcome_net(self, spec, 0))
+        return Nets(outcome=self.outcome_net(spec))
 
     def program(self) -> Program:
         """One step over user rows."""
         return [Phase(Step(self.elbo, updates=("outcome",)))]
 
-    def logits(self, nets: Nets, rows: Rows) -> Tensor:
-        """(B, n_items)."""
-        return nets.outcome(rows, rows.x, None)[0]
-
     def elbo(self, nets: Nets, b: Batch) -> Terms:
         """The negative evidence lower bound, a user."""
         assert b.rows is not None
-        logits, kl = nets.outcome(b.rows, b.rows.x, None)
-        return elbo_terms(logits, kl, b, self.kl, self.anneal)
-
-
-class OutcomeParameters(Protocol):
-    """The parameters that shape an outcome network."""
-
-    hidden: tuple[int, ...]
-    variational: bool
-    dropout: float
-    activation: str
-
-
-def check_layers(model: OutcomeParameters) -> None:
-    """Refuse widths that are no widths, and a code without a layer to be.
-
-    Raises
-    ------
-    ParameterError.
-    """
-    who = type(model).__name__
-    if any(not isinstance(w, int) or w < 1 for w in model.hidden):
-        raise ParameterError(f"'hidden' of {who} must be whole numbers >= 1; got {model.hidden!r}.")
-    if model.variational and not model.hidden:
-        raise ParameterError(
-            f"'hidden' of {who} must name a layer when variational=True (the last one is the code); got "
-            f"{model.hidden!r}."
-        )
-
-
-def outcome_net(model: OutcomeParameters, spec: Spec, n_confounder: int, late: bool = False) -> OutcomeNet:
-    """f(a, x, z) with the parameters of a row method; n_confounder = 0: no z."""
-    bias = None
-    if spec.item_rate is not None:
-        # A softmax is shift-invariant: log popularity, so that the first epochs need not learn it.
-        bias = torch.from_numpy(spec.item_rate * spec.n_users + 0.5).log().float()
-    return OutcomeNet(
-        spec.n_items,
-        spec.n_user_features,
-        n_confounder,
-        model.hidden,
-        dropout=model.dropout,
-        activation=model.activation,
-        variational=model.variational,
-        late=late,
-        bias=bias,
-    )
-
-
-def elbo_terms(logits: Tensor, kl: Tensor | None, b: Batch, cap: float, anneal: float) -> Terms:
-    """Negative log-likelihood of the ratings as counts, and the weighted KL of the code, each a mean over users."""
-    assert b.rows is not None
-    terms = {"outcome": -multinomial_log_likelihood(logits, b.rows, b.rows.rating).mean()}
-    return terms if kl is None else terms | {"kl": annealed(b.epoch, anneal, cap) * kl.mean()}
+        h, kl = nets.outcome.code(b.rows, b.rows.x, self.fixed_z(b.rows))
+        likelihood = decoded_multinomial(h, nets.outcome.out, b.rows, b.rows.rating, self.precision)
+        return negative_bound(likelihood, kl, annealed(b.epoch, self.anneal, self.kl))

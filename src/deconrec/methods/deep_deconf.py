@@ -13,69 +13,56 @@ Needs.      a biased log of ratings; features help.
 Assumes.    exposure tells of taste; no confounder of a single item; every pair could have been exposed given z: where
             exposure is a function of the confounder, z improves the estimate of what is shown to whom, and does not
             remove the bias. No data of this method can tell.
-Limits.     a constant z: Concat-VAE.
-Deviations. 1. to 3. as in Concat-VAE. 4. Default: the paper's structure, z at the network's input; `late=True` with
-            `variational=True` is the released form, z at the decoder. 5. z of validation users comes from the rows
-            that the model is given (the released script uses held-out rows too).
+Limits.     a constant z: Concat-VAE. late = False: Concat-VAE with this exposure model as its `deconfounder`, exactly.
+Deviations. 1. to 4. as in Concat-VAE. 5. Default: the paper's structure, z at the network's input; `late=True` with
+            `variational=True` is the released form, z at the decoder. 6. z of validation users comes from the rows
+            that the model is given; `leak` infers it from held-out rows too, as the released script does, so that
+            the epoch is chosen by knowing the answers. 7. The exposure model's own: see its page.
 Paper.      [Zhu2024]
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from deconrec.base import ExposureModel, Spec, Tags
+from deconrec.base import ExposureModel, Spec
+from deconrec.data.split import ValidationPart
 from deconrec.errors import ParameterError
 from deconrec.exposure import EXPOSURE_MODELS, VAEExposure
-from deconrec.methods.concat_vae import check_layers, elbo_terms, outcome_net
+from deconrec.kernels.decoder import decoded_multinomial
+from deconrec.losses.elbo import annealed, negative_bound
+from deconrec.methods.concat_vae import OutcomeEstimator
 from deconrec.pairs import Batch, Rows
-from deconrec.parameters import Search, nuisance, parameter
-from deconrec.torch_estimator import RowEstimator
+from deconrec.parameters import nuisance, parameter
 from deconrec.training.program import Nets, Phase, Program, Step, Terms
+from deconrec.training.samplers import Source, user_rows
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class DeepDeconf(RowEstimator):
+class DeepDeconf(OutcomeEstimator):
     """A deep outcome network with substitute confounders."""
 
     paper = "Zhu2024"
     title = "Deep deconfounded recommender"
+    CONFOUNDER: ClassVar[str] = "exposure"
 
     exposure: ExposureModel = nuisance(VAEExposure, "exposure model, fitted first", EXPOSURE_MODELS)
     late: bool = parameter(False, "z joins at the decoder (released) instead of the input (paper)")
-    hidden: tuple[int, ...] = parameter((100,), "widths of the hidden layers, 0 to 2 of them", low=1)
-    variational: bool = parameter(
-        False, "the last hidden layer is a Gaussian code with a KL term (as released)"
+    leak: bool = parameter(
+        False, "infer confounders of validation users from their held-out rows too (as released)"
     )
-    kl: float = parameter(
-        0.2, "largest weight beta of the code's KL term", low=0, search=Search(0.01, 1.0, log=True)
-    )
-    anneal: float = parameter(80.0, "epochs over which the KL weight grows from 0", low=0)
-    dropout: float = parameter(
-        0.5, "share of a user's exposures dropped from the input in training", low=0, below=1
-    )
-    activation: str = parameter("tanh", "between layers", choices=("tanh", "relu"))
-    lr: float = parameter(1e-3, "learning rate of Adam", above=0, search=Search(3e-4, 1e-2, log=True))
-    l2: float = parameter(0.0, "weight of (1/2)||theta||^2", low=0)
-    epochs: int = parameter(80, "most passes over the users", low=0)
-    batch: int = parameter(200, "users in a step", low=1)
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         exposure_: ExposureModel
 
-    @property
-    def tags(self) -> Tags:
-        """Uses user features where there are some."""
-        return Tags(uses_features=True, shape="rows", uses_rating=True)
-
     def check_params(self) -> None:
         """Ranges, and that a confounder which joins at the decoder has a decoder to join."""
         super().check_params()
-        check_layers(self)
         if self.late and not self.hidden:
             raise ParameterError(
                 "'hidden' of DeepDeconf must name a hidden layer when late=True (a single linear map has no decoder "
@@ -84,15 +71,11 @@ class DeepDeconf(RowEstimator):
 
     def nets(self, spec: Spec) -> Nets:
         """The outcome network."""
-        return Nets(outcome=outcome_net(self, spec, self.exposure.dim, self.late))
+        return Nets(outcome=self.outcome_net(spec, self.late))
 
     def program(self) -> Program:
         """One step over user rows."""
         return [Phase(Step(self.elbo, updates=("outcome",)))]
-
-    def logits(self, nets: Nets, rows: Rows) -> Tensor:
-        """(B, n_items)."""
-        return nets.outcome(rows, rows.x, self.z(rows))[0]
 
     def z(self, rows: Rows) -> Tensor:
         """(B, K) substitute confounders."""
@@ -101,15 +84,28 @@ class DeepDeconf(RowEstimator):
     def elbo(self, nets: Nets, b: Batch) -> Terms:
         """The negative evidence lower bound, a user."""
         assert b.rows is not None
-        logits, kl = nets.outcome(b.rows, b.rows.x, self.z(b.rows))
-        return elbo_terms(logits, kl, b, self.kl, self.anneal)
+        h, kl = nets.outcome.code(b.rows, b.rows.x, self.fixed_z(b.rows))
+        likelihood = decoded_multinomial(h, nets.outcome.out, b.rows, b.rows.rating, self.precision)
+        return negative_bound(likelihood, kl, annealed(b.epoch, self.anneal, self.kl))
+
+    @torch.no_grad()
+    def _validation_affinity(self, validation: ValidationPart) -> np.ndarray:
+        history, held = validation.history, validation.data.biased
+        if history is None or not self.leak:
+            return super()._validation_affinity(validation)
+        joined = history.with_logs(history.biased.joined(held, history.n_items))
+        given, both = (Source.of(d, self.tables(history), self.device) for d in (history, joined))
+        out = np.empty(history.shape, np.float32)
+        for start in range(0, history.n_users, 1024):
+            users = np.arange(start, min(start + 1024, history.n_users))
+            rows, more = user_rows(given, users)[0], user_rows(both, users)[0]
+            logits = self.nets_.outcome(rows, rows.x, self.z(more))[0]
+            out[users] = torch.log_softmax(logits, 1).cpu().numpy()
+        return out
 
     def substitute_confounder(self, users: object = None) -> object:
         """(n, K) z of training users (raw ids; None = all), in the order given."""
-        import numpy as np
-
         from deconrec.data.ids import as_series
-        from deconrec.training.samplers import user_rows
 
         self._check_fitted()
         raw = self.users_.values if users is None else as_series(users)

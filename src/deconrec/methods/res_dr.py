@@ -16,7 +16,7 @@ Risk (paper 2, section 4).
 What must agree, and the residuals, by `agreement`:
     loss       rho_ui and eta_ui, the error as above (the paper)
     outcomes   rho_r, one number an outcome, and eta, one number;
-               E_D[ sigma( m + eta ) ] = mean_R r, and rho_r as in Res-IPS
+               E_D[ sigma( m + eta ) ] = mean_R r, unless the doubly robust mean by m agrees; rho_r as in Res-IPS
 
 Needs.      a biased log and a randomised log.
 Assumes.    representative randomised rows; every pair could have been exposed; "outcomes": propensities as Res-IPS, or
@@ -48,7 +48,7 @@ from deconrec.data.dataset import Dataset
 from deconrec.data.split import ValidationPart
 from deconrec.errors import ParameterError
 from deconrec.losses.elementwise import cross_entropy, product_error
-from deconrec.methods.res_ips import agreed_tilt, evidence, half, warm
+from deconrec.methods.res_ips import agreed_tilt, doubly_robust, evidence, half, warm
 from deconrec.nn.tables import ClassLogit, OutcomeLogit
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
@@ -302,12 +302,12 @@ class ResDR(PairEstimator):
     def agree_on_outcomes(self, nets: Nets) -> None:
         """Solve L_B&U of outcomes for eta, then for rho_r."""
         seen = self.evidence_
-        m, eta = nets.imputation(seen.space).cpu().numpy().astype(float), 0.0
         if self.residual_imputation:
-            level = float(expit(m).mean())
-            mean = target(level, seen.outcomes, self.slack)
-            eta = 0.0 if mean == level else shift(m, mean)
-            nets.imputation_residual.values.fill_(eta)
+            m = nets.imputation(seen.space).cpu().numpy().astype(float)
+            label = nets.imputation(seen.observed).sigmoid()
+            estimate = doubly_robust(nets, seen, label, float(expit(m).mean()), self.floor_)[2]
+            mean = target(estimate, seen.outcomes, self.slack)
+            nets.imputation_residual.values.fill_(0.0 if mean == estimate else shift(m, mean))
         if self.residual_propensity:
             r_hat = nets.prediction(seen.observed).sigmoid()
             level = float(nets.prediction(seen.space).sigmoid().mean())

@@ -41,6 +41,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -240,14 +241,22 @@ def evidence(data: Dataset, source: Source, seed: int, *, split: bool) -> Eviden
     return Evidence(observed, space, r.r.cpu().numpy().astype(float))
 
 
+def doubly_robust(
+    nets: Nets, seen: Evidence, label: Tensor, level: float, floor: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """(odds 1 / p^ - 1, labels, mean outcome) of the biased log: level + sum_O (r - label) / p^ / sum_O 1 / p^."""
+    odds = (inverse(nets.propensity(seen.observed), floor) - 1.0).cpu().numpy().astype(float)
+    r, q = (t.cpu().numpy().astype(float) for t in (seen.observed.r, label))
+    return odds, q, level + float((odds + 1.0) @ (r - q)) / float((odds + 1.0).sum())
+
+
 def agreed_tilt(
     nets: Nets, seen: Evidence, r_hat: Tensor, level: float, floor: float, slack: float
 ) -> tuple[float, float]:
     """rho_r at which the doubly robust mean outcome of the biased log, by predictions r_hat, is as R has it."""
-    odds = (inverse(nets.propensity(seen.observed), floor) - 1.0).cpu().numpy().astype(float)
-    r, predicted = (t.cpu().numpy().astype(float) for t in (seen.observed.r, r_hat))
-    estimate = level + float((odds + 1.0) @ (r - predicted)) / float((odds + 1.0).sum())
+    odds, predicted, estimate = doubly_robust(nets, seen, r_hat, level, floor)
     mean = target(estimate, seen.outcomes, slack)
+    r = seen.observed.r.cpu().numpy().astype(float)
     return (0.0, 0.0) if mean == estimate else tilt(odds, r, predicted, level, mean)
 
 

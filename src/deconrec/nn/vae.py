@@ -95,10 +95,15 @@ class ExposureVAE(nn.Module):
         a = self.mean.exposures(rows)
         return self.mean(rows, weight=a), self.log_std(rows, weight=a).clamp(-20.0, 2.0)
 
+    def code(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """(z, mean, log_std), each (B, dim): z is drawn while training, the mean otherwise."""
+        mean, log_std = self.encode(rows)
+        return sample(mean, log_std, self.training), mean, log_std
+
     def forward(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """(logits (B, n_items), mean, log_std)."""
-        mean, log_std = self.encode(rows)
-        return self.decode(sample(mean, log_std, self.training)), mean, log_std
+        z, mean, log_std = self.code(rows)
+        return self.decode(z), mean, log_std
 
 
 class OutcomeNet(nn.Module):
@@ -153,6 +158,11 @@ class OutcomeNet(nn.Module):
 
     def forward(self, rows: Rows, x: Tensor | None, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(logits (B, n_items), KL (B,) of the code or None). x is (B, F), z (B, K), each None where absent."""
+        h, kl = self.code(rows, x, z)
+        return (h if self.out is None else self.out(h)), kl
+
+    def code(self, rows: Rows, x: Tensor | None, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(what `out` decodes, KL (B,) of the code or None); the logits themselves where there is no hidden layer."""
         dense = [t for t in (x, None if self.late else z) if t is not None]
         extra = torch.cat(dense, 1) if dense else None
         a, before = self.first.exposures(rows), None
@@ -172,7 +182,7 @@ class OutcomeNet(nn.Module):
             h = self.activation(h)
         if self.late and z is not None:
             h = torch.cat([h, z], 1)
-        return self.out(h), kl
+        return h, kl
 
 
 def kl_to_standard(mean: Tensor, log_std: Tensor) -> Tensor:

@@ -1,0 +1,134 @@
+"""A fit of Deep-Deconf, against a dense float32 twin trained by plain autograd on the released schedule.
+
+Ours is all of `fit`: both stages on the default schedule without early stopping, the predictive check, a validation
+score after each epoch, the map to expected outcomes. The twin only trains, 150 epochs of the exposure model and 100 of
+the outcome, 500 users a step; its matrices are made beforehand, and neither their time nor their memory is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+SAYS = "a full fit of Deep-Deconf, against training a dense float32 autograd twin on the released schedule"
+REFERENCE = "released, dense"
+FULL = {"n_users": 4000, "n_items": 2000, "dim": 100, "exposure_rate": 0.01, "part": 1.0}
+TINY = {"n_users": 60, "n_items": 30, "dim": 4, "exposure_rate": 0.1, "part": 0.02}
+REPETITIONS = 1
+MEMORY = False  # a fit's peak is that of its validation scores, not of its steps: see `rows`
+RELEASED = {"exposure": 150, "outcome": 100, "batch": 500, "lr": 1e-3, "kl": 0.2, "anneal": 80.0}
+
+
+def sides(
+    n_users: int, n_items: int, dim: int, exposure_rate: float, part: float
+) -> dict[str, Callable[[], Any]]:
+    """`part`: share of both schedules' epochs. That the twins are the same functions is checked first."""
+    import torch
+
+    import deconrec as dc
+    from benchmarks.bench_rows import dense_elbo, dense_twin
+    from deconrec.base import Spec
+    from deconrec.training.features import feature_tables
+    from deconrec.training.program import Adam, Nets, Phase, Step
+    from deconrec.training.samplers import Blocks, Source
+    from deconrec.training.trainer import Trainer
+
+    data, _ = dc.simulate.deep_deconf(
+        n_users=n_users, n_items=n_items, n_factors=50, exposure_rate=exposure_rate, seed=0
+    )
+    parts = dc.UsersSplit(0).apply(data)
+
+    def share(epochs: int) -> int:
+        return max(1, round(part * epochs))
+
+    def ours(precision: str) -> Callable[[], Any]:
+        exposure = dc.VAEExposure(dim=dim, precision=precision)
+        exposure.set_params(epochs=share(exposure.epochs))
+        model = dc.DeepDeconf(exposure=exposure, hidden=(dim,), patience=0, precision=precision)
+        model.set_params(epochs=share(model.epochs))
+        return lambda: model.clone().fit(parts.train, validation=parts.holdout)
+
+    torch.manual_seed(0)
+    source = Source.of(parts.train, feature_tables(parts.train))
+    spec = Spec.of(parts.train)
+    vae = dc.VAEExposure(dim=dim).nets(spec).exposure
+    released = dc.DeepDeconf(hidden=(dim,), late=True, variational=True, exposure=dc.VAEExposure(dim=dim))
+    net = released.nets(spec).outcome
+    stage_1 = Nets(exposure=dense_twin(vae, source, 0.5))
+    stage_2 = Nets(outcome=dense_outcome(net, source, 0.5))
+    blocks = Blocks(min(RELEASED["batch"], source.shape[0]))
+    loss_1, loss_2 = dense_elbo(RELEASED["kl"], RELEASED["anneal"]), dense_bound(stage_1)
+
+    batch = next(blocks.batches(source, np.random.default_rng(0), 0))
+    with torch.no_grad():
+        stage_1.eval(), stage_2.eval(), net.eval()
+        z = stage_1.exposure(batch.rows)[1]
+        logits, _ = net(batch.rows, batch.rows.x, z)
+        mine = stage_2.outcome(batch.rows, z)[0]
+    if not torch.allclose(logits, mine, rtol=1e-3, atol=1e-3):
+        raise AssertionError(f"the sides disagree: logits differ by {float((logits - mine).abs().max())}")
+
+    def twin() -> Any:
+        for name, nets, loss in (("exposure", stage_1, loss_1), ("outcome", stage_2, loss_2)):
+            trainer = Trainer(share(RELEASED[name]), Adam(RELEASED["lr"]))
+            history = trainer.run(nets, [Phase(Step(loss, updates=(name,)))], blocks, source)
+        return history
+
+    return {"deconrec": ours("auto"), "deconrec, float32": ours("float32"), "released, dense": twin}
+
+
+def dense_outcome(net: Any, source: Any, dropout: float) -> Any:
+    """The released outcome network over dense rows, its weights copied from `net` (variational, late)."""
+    import torch
+    from torch import nn
+
+    from deconrec.nn.vae import kl_to_standard, sample
+
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            where = (torch.as_tensor(c.astype(np.int64)) for c in (source.user, source.item))
+            self.r = torch.zeros(source.shape)
+            self.r[tuple(where)] = torch.as_tensor(np.array(source.rating), dtype=torch.float32)
+            self.input = torch.cat(
+                [nn.functional.normalize((self.r > 0).float(), dim=1), source.tables.user], 1
+            )
+            self.drop = nn.Dropout(dropout)
+            self.mean, self.log_std = linear(net.first), linear(net.log_std)
+            self.out = nn.Linear(net.out.in_features, net.out.out_features)
+            self.out.load_state_dict(net.out.state_dict())
+
+        def forward(self, rows: Any, z: Any) -> tuple[Any, Any, Any]:
+            x = self.drop(self.input[rows.user])
+            mean, log_std = self.mean(x), self.log_std(x).clamp(-20.0, 2.0)
+            code = torch.cat([sample(mean, log_std, self.training), z], 1)
+            return self.out(code), kl_to_standard(mean, log_std), self.r[rows.user]
+
+    def linear(layer: Any) -> Any:
+        weight = torch.cat([layer.items, layer.dense]).T.detach()
+        out = nn.Linear(weight.shape[1], weight.shape[0])
+        with torch.no_grad():
+            out.weight.copy_(weight)
+            out.bias.copy_(layer.bias)
+        return out
+
+    return Dense()
+
+
+def dense_bound(exposure: Any) -> Any:
+    """The negative evidence lower bound of ratings over dense rows, z from the fitted exposure model."""
+    import torch
+
+    from deconrec.losses.elbo import annealed
+
+    def loss(nets: Any, b: Any) -> dict[str, Any]:
+        with torch.no_grad():
+            z = exposure.exposure.mean(exposure.exposure.x[b.rows.user])
+        logits, kl, r = nets.outcome(b.rows, z)
+        likelihood = (torch.log_softmax(logits, 1) * r).sum(1)
+        beta = annealed(b.epoch, RELEASED["anneal"], RELEASED["kl"])
+        return {"outcome": -likelihood.mean(), "kl": beta * kl.mean()}
+
+    return loss

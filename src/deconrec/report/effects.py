@@ -1,0 +1,198 @@
+"""One HTML page about estimated effects: what was estimated, what it rests on, pictures, table; no network, no script.
+
+It reads the record (`Effects.to_dict()`, the JSON of `deconrec effects`) and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from deconrec.data.files import write_file
+from deconrec.errors import MissingExtra
+from deconrec.report import plots
+from deconrec.report.reading import NONE
+
+MOST_DRAWN = 20  # items in the picture
+MOST_ROWS = 200  # of each table: what is left out stands in the JSON
+
+Row = Mapping[str, Any]
+
+
+def render_effects(record: Mapping[str, Any], *, title: str = "Effects of exposures on outcomes") -> str:
+    """The page of a record.
+
+    Raises
+    ------
+    MissingExtra: jinja2 or matplotlib is not installed.
+    """
+    try:
+        import jinja2
+        from markupsafe import Markup
+    except ModuleNotFoundError as error:
+        raise MissingExtra("jinja2", "report", "the HTML report") from error
+
+    folder = resources.files("deconrec.report") / "templates"
+    style = re.search(r"<style>(.*?)</style>", (folder / "report.html").read_text(encoding="utf-8"), re.S)
+    assert style is not None
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    own = [r for r in record["effects"] if r["own"]]
+    other = [r for r in record["effects"] if not r["own"]]
+    key = _ranked if any(r["adjusted"] is not None for r in record["effects"]) else _by_naive
+    figures = [
+        (heading, Markup(svg), caption) for heading, svg, caption in _figures(record, key(own), key(other))
+    ]
+    return environment.from_string((folder / "effects.html").read_text(encoding="utf-8")).render(
+        title=title,
+        style=Markup(style[1]),
+        record=record,
+        finding=_finding(record),
+        verdicts=[dict(v) | {"measured": _measured(v)} for v in record["verdicts"]],
+        facts=[(name.replace("_", " "), _plain(value)) for name, value in record["settings"].items()],
+        figures=figures,
+        sweep=[{k: _plain(v) for k, v in point.items()} for point in record["sweep"]],
+        tables=[
+            (name, [_cells(r) for r in rows[:MOST_ROWS]], max(0, len(rows) - MOST_ROWS))
+            for name, rows in (
+                ("Effects of an item on its own outcome", key(own)),
+                ("Effects on other items", key(other)),
+            )
+            if rows
+        ],
+    )
+
+
+def write_effects(record: Mapping[str, Any], path: str | Path, *, title: str | None = None) -> Path:
+    """Write the page, whole at the end, and give its path.
+
+    Raises
+    ------
+    MissingExtra: jinja2 or matplotlib is not installed.  FileError: the file cannot be written.
+    """
+    write_file(path, render_effects(record, **({} if title is None else {"title": title})))
+    return Path(path)
+
+
+def _finding(record: Mapping[str, Any]) -> str:
+    refusing = [v["code"] for v in record["verdicts"] if v["status"] == "refuses"]
+    s = record["summary"]
+    if refusing and s["own_adjusted"] is None and s["other_adjusted"] is None:
+        return f"No effects are given: {', '.join(refusing)}. The naive numbers below are associations."
+    parts = []
+    for name, words in (
+        ("own", "an item's exposure moves its own outcome"),
+        ("other", "and that of another item"),
+    ):
+        if s[f"{name}_adjusted"] is not None:
+            parts.append(
+                f"{words} by {s[f'{name}_adjusted']:+.3f} on average (naive {s[f'{name}_naive']:+.3f})"
+            )
+    said = (
+        f"In {record['unit']} units, {', '.join(parts)}."
+        if parts
+        else "No pair has enough rows for an estimate."
+    )
+    return said if not refusing else f"These are no effects ({', '.join(refusing)}): {said}"
+
+
+def _figures(
+    record: Mapping[str, Any], own: Sequence[Row], other: Sequence[Row]
+) -> list[tuple[str, str, str]]:
+    out = []
+    for turn, (heading, rows) in enumerate(
+        (("Effects of an item on its own outcome", own), ("Effects on other items", other))
+    ):
+        drawn = [
+            plots.Row(
+                str(r["item_id"]) if r["own"] else f"{r['cause_id']} → {r['item_id']}",
+                r["adjusted"],
+                r["low"],
+                r["high"],
+                _number(r["adjusted"]),
+                "plain",
+                r["naive"],
+            )
+            for r in rows[:MOST_DRAWN]
+            if r["adjusted"] is not None
+        ]
+        if drawn:
+            alt = f"{heading}: " + "; ".join(f"{r.label} {r.shown}" for r in drawn)
+            svg = plots.forest(f"e{turn}", alt[:2000], drawn, record["unit"], 0.0)
+            note = "Dots: adjusted, with 95 % interval. Hollow: naive. Dashed: no effect."
+            out.append((heading, svg, f"{note} The {len(drawn)} largest of {len(rows):,}."))
+    points = record["sweep"]
+    if len(points) > 1:
+        x = [p["dim"] for p in points]
+        if any(p["own"] is not None for p in points):
+            line = [(p["own"], None, None) for p in points]
+            svg = plots.sweep(
+                "e2", "Mean own effect by dimension of z", x, [line], "dimension of z", record["unit"]
+            )
+            out.append(("Mean own effect over the dimension of z", svg, _chosen(points)))
+        if any(p["behind"] is not None for p in points):
+            line = [
+                (p["behind"], p["behind"] - (p["behind_error"] or 0), p["behind"] + (p["behind_error"] or 0))
+                for p in points
+                if p["behind"] is not None
+            ]
+            svg = plots.sweep(
+                "e3", "Held-out exposures by dimension of z", x, [line], "dimension of z", "lower is better"
+            )
+            out.append(
+                (
+                    "Held-out log-likelihood behind the best, nats a user",
+                    svg,
+                    "Band: one paired standard error.",
+                )
+            )
+    return out
+
+
+def _chosen(points: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(f"Chosen by the predictive check: {p['dim']}." for p in points if p["chosen"])
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda r: -abs(r["adjusted"] if r["adjusted"] is not None else 0.0))
+
+
+def _by_naive(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda r: -abs(r["naive"] if r["naive"] is not None else 0.0))
+
+
+def _cells(row: Row) -> dict[str, str]:
+    between = NONE if row["low"] is None else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+    return {
+        "cause": str(row["cause_id"]),
+        "item": str(row["item_id"]),
+        "naive": _number(row["naive"]),
+        "adjusted": _number(row["adjusted"]),
+        "interval": between,
+    }
+
+
+def _measured(verdict: Mapping[str, Any]) -> str:
+    if verdict["value"] is None:
+        return NONE
+    text = f"{verdict['value']:.4g}"
+    text += "" if verdict["uncertainty"] is None else f" ± {verdict['uncertainty']:.2g}"
+    return text + ("" if verdict["threshold"] is None else f", threshold {verdict['threshold']:g}")
+
+
+def _number(value: float | None) -> str:
+    return NONE if value is None else f"{value:+.3f}"
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or NONE
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,125 @@
+"""Propensities of drawn lists against enumeration on tiny catalogues, and against drawing."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from deconrec.errors import ParameterError
+from deconrec.evaluation.policy import at_rank, draw, in_list
+
+SCORES = np.array([0.3, 0.9, 0.1, 0.9, 0.5])
+
+
+def lists_epsilon_greedy(score: np.ndarray, k: int, epsilon: float) -> dict[tuple[int, ...], float]:
+    """P(list) of every list, from the definition."""
+    order = list(np.argsort(-score, kind="stable"))
+    out = {}
+    for chosen in itertools.permutations(range(len(score)), k):
+        p, left = 1.0, list(order)
+        for i in chosen:
+            p *= epsilon / len(left) + (1 - epsilon) * (i == left[0])
+            left.remove(i)
+        out[chosen] = p
+    return out
+
+
+def lists_plackett_luce(score: np.ndarray, k: int, temperature: float) -> dict[tuple[int, ...], float]:
+    w = np.exp(score / temperature)
+    out = {}
+    for chosen in itertools.permutations(range(len(score)), k):
+        p, left = 1.0, w.sum()
+        for i in chosen:
+            p *= w[i] / left
+            left -= w[i]
+        out[chosen] = p
+    return out
+
+
+def included(lists: dict[tuple[int, ...], float], n: int) -> np.ndarray:
+    return np.array([sum(p for chosen, p in lists.items() if i in chosen) for i in range(n)])
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 5])
+@pytest.mark.parametrize("epsilon", [0.1, 0.7, 1.0])
+def test_epsilon_greedy_against_enumeration(k: int, epsilon: float) -> None:
+    lists = lists_epsilon_greedy(SCORES, k, epsilon)
+    assert sum(lists.values()) == pytest.approx(1)
+    order = np.argsort(-SCORES, kind="stable")
+    exact = at_rank(5, k, epsilon)
+    for place, i in enumerate(order):
+        for t in range(k):
+            assert exact[place, t] == pytest.approx(sum(p for c, p in lists.items() if c[t] == i))
+    rngs = [np.random.default_rng(s) for s in range(20)]
+    shown = draw("epsilon-greedy", np.tile(SCORES, (20, 1)), k, rngs, epsilon=epsilon)
+    for row in range(20):
+        assert np.allclose(shown.propensity[row], included(lists, 5)[shown.item[row]])
+        assert shown.step[row].prod() == pytest.approx(lists[tuple(shown.item[row])])
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 5])
+@pytest.mark.parametrize("temperature", [0.05, 0.3, 10.0])
+def test_plackett_luce_against_enumeration(k: int, temperature: float) -> None:
+    lists = lists_plackett_luce(SCORES, k, temperature)
+    rngs = [np.random.default_rng(s) for s in range(20)]
+    shown = draw("plackett-luce", np.tile(SCORES, (20, 1)), k, rngs, temperature=temperature)
+    for row in range(20):
+        assert np.allclose(shown.propensity[row], included(lists, 5)[shown.item[row]], rtol=1e-6)
+        assert shown.step[row].prod() == pytest.approx(lists[tuple(shown.item[row])])
+
+
+@pytest.mark.parametrize("policy", ["epsilon-greedy", "plackett-luce"])
+def test_lists_are_drawn_as_often_as_the_propensity_says(policy: str) -> None:
+    n, k = 5_000, 3
+    score = np.linspace(0, 1, 8)
+    rngs = np.random.default_rng(0).spawn(n)
+    options = {"epsilon": 0.4, "temperature": 0.3}
+    shown = draw(policy, np.tile(score, (n, 1)), k, rngs, **options)
+    share = np.bincount(shown.item.ravel(), minlength=8) / n
+    expected = np.zeros(8)
+    expected[shown.item.ravel()] = shown.propensity.ravel()
+    assert expected.sum() == pytest.approx(k)
+    assert np.abs(share - expected).max() < 4.5 * 0.5 / np.sqrt(n)
+
+
+def test_inverse_propensities_are_unbiased() -> None:
+    """A total over candidates, estimated from what was shown."""
+    value = np.arange(8.0)
+    rngs = np.random.default_rng(1).spawn(2_000)
+    shown = draw("plackett-luce", np.tile(np.linspace(0, 1, 8), (2_000, 1)), 3, rngs, temperature=0.5)
+    each = (value[shown.item] / shown.propensity).sum(1)
+    assert abs(each.mean() - value.sum()) < 4 * each.std() / np.sqrt(2_000)
+
+
+def test_a_large_catalogue_sums_to_the_places() -> None:
+    utility = np.random.default_rng(2).standard_normal(300) * 3
+    parts = [in_list(utility, np.arange(at, at + 10)).sum() for at in range(0, 300, 10)]
+    assert sum(parts) == pytest.approx(10, rel=1e-8)
+    assert at_rank(300, 10, 0.2).sum() == pytest.approx(10)
+
+
+def test_candidates_only_and_fewer_than_places() -> None:
+    scores = np.array([[1.0, -np.inf, 0.5, -np.inf], [-np.inf] * 4])
+    for policy in ("epsilon-greedy", "plackett-luce"):
+        shown = draw(policy, scores, 3, np.random.default_rng(0).spawn(2))
+        assert sorted(shown.item[0, :2]) == [0, 2]
+        assert np.allclose(shown.propensity[0, :2], 1)
+        assert (shown.item[0, 2], *shown.item[1]) == (-1,) * 4
+        assert np.isnan(shown.propensity[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "says"),
+    [
+        ("greedy", {}, "'epsilon-greedy' or 'plackett-luce'"),
+        ("epsilon-greedy", {"epsilon": 0.0}, "0 never explores"),
+        ("epsilon-greedy", {"epsilon": 1.5}, "in \\(0, 1\\]"),
+        ("plackett-luce", {"temperature": 0.0}, "> 0"),
+        ("plackett-luce", {"temperature": float("nan")}, "finite"),
+    ],
+)
+def test_bad_policies(policy: str, options: dict[str, float], says: str) -> None:
+    with pytest.raises(ParameterError, match=says):
+        draw(policy, SCORES[None], 1, [np.random.default_rng(0)], **options)
