@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import expit, logit
 
-from deconrec.propensity.agreement import LARGEST_TILT, shift, target, tilt
+from deconrec.pairs import Pairs
+from deconrec.propensity.agreement import LARGEST_TILT, SETTLE, Evidence, shift, target, tilt
 
 
 def doubly_robust(odds, r, r_hat, level, rho):
@@ -78,3 +80,14 @@ def test_a_shift_gives_the_mean() -> None:
     assert expit(m + shift(m, 0.1)).mean() == pytest.approx(0.1, abs=1e-6)
     assert shift(np.full(3, float(logit(0.2))), 0.2) == pytest.approx(0, abs=1e-6)
     assert abs(shift(m, 1.0)) == abs(shift(m, 0.0)) == LARGEST_TILT
+
+
+def test_the_slack_is_large_before_the_prediction_is_trained() -> None:
+    none = torch.zeros(0)
+    pairs = Pairs(none.long(), none.long(), none, none)
+    seen = Evidence(pairs, pairs, np.zeros(1))
+    given = [seen.slack(2.0) for _ in range(300)]
+    assert given[0] == 2.0 * (1 + SETTLE)
+    assert given == sorted(given, reverse=True)
+    assert given[-1] == pytest.approx(2.0, rel=0.02)
+    assert Evidence(pairs, pairs, np.zeros(1)).slack(2.0) == given[0]  # each fit counts its own epochs

@@ -301,17 +301,17 @@ class ResDR(PairEstimator):
 
     def agree_on_outcomes(self, nets: Nets) -> None:
         """Solve L_B&U of outcomes for eta, then for rho_r."""
-        seen = self.evidence_
+        seen, slack = self.evidence_, self.evidence_.slack(self.slack)
         if self.residual_imputation:
             m = nets.imputation(seen.space).cpu().numpy().astype(float)
             label = nets.imputation(seen.observed).sigmoid()
             estimate = doubly_robust(nets, seen, label, float(expit(m).mean()), self.floor_)[2]
-            mean = target(estimate, seen.outcomes, self.slack)
+            mean = target(estimate, seen.outcomes, slack)
             nets.imputation_residual.values.fill_(0.0 if mean == estimate else shift(m, mean))
         if self.residual_propensity:
             r_hat = nets.prediction(seen.observed).sigmoid()
             level = float(nets.prediction(seen.space).sigmoid().mean())
-            rho = agreed_tilt(nets, seen, r_hat, level, self.floor_, self.slack)
+            rho = agreed_tilt(nets, seen, r_hat, level, self.floor_, slack)
             nets.propensity_residual.values.copy_(torch.tensor(rho))
 
     def _source(self, data: Dataset) -> Source:

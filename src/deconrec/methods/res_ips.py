@@ -214,7 +214,7 @@ class ResIPS(PairEstimator):
         """Solve L_B&U of outcomes for rho_r."""
         seen, r_hat = self.evidence_, nets.prediction(self.evidence_.observed).sigmoid()
         level = float(nets.prediction(seen.space).sigmoid().mean())
-        rho = agreed_tilt(nets, seen, r_hat, level, self.floor_, self.slack)
+        rho = agreed_tilt(nets, seen, r_hat, level, self.floor_, seen.slack(self.slack))
         nets.propensity_residual.values.copy_(torch.tensor(rho))
 
     def _source(self, data: Dataset) -> Source:

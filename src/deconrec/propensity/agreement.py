@@ -12,7 +12,9 @@ learned from the biased log alone, a, is learned from the randomised one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 from scipy.optimize import brentq
@@ -21,6 +23,7 @@ from scipy.special import expit
 from deconrec.pairs import Pairs
 
 SPACE = 20_000, 200_000  # NOTE least and most pairs that stand for D
+SETTLE = 3.0  # NOTE at the start 1 + SETTLE times the slack, falling as 1 / epoch
 LARGEST_TILT = 20.0  # NOTE of a logit: beyond it an outcome is never, or always, exposed
 
 
@@ -33,11 +36,17 @@ class Evidence:
     observed: all rows of the biased log.
     space: uniform pairs of D, the same throughout; 20 for a row of R, so that its error is a fraction of R's.
     outcomes: (m,) of the randomised log, in [0, 1].
+    turn: epochs, as they are asked for.
     """
 
     observed: Pairs
     space: Pairs
     outcomes: np.ndarray
+    turn: Iterator[int] = field(default_factory=count)
+
+    def slack(self, slack: float) -> float:
+        """The slack of the next epoch: an untrained prediction leaves its estimates to imperfect propensities alone."""
+        return slack * (1 + SETTLE / (1 + next(self.turn)))
 
 
 def target(estimate: float, outcomes: np.ndarray, slack: float) -> float:
