@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0b6e99", "#b4541a", "#3f7d20", "#7a3e9d", "#a3333d", "#8a6d00", "#4a4a4a", "#0f7b6c")
+LEGEND_CHARACTERS = 88  # NOTE that stand beside each other below a figure
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*")
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "deconrec",
@@ -72,7 +74,9 @@ def _drawn(result: Reproduction, reading: Reading, metric: str) -> dict[str, byt
         _published(axes, result, reading, metric)
         handles, labels = axes.get_legend_handles_labels()
         if labels:
-            figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+            columns = max(1, min(4, LEGEND_CHARACTERS // (max(map(len, labels)) + 7)))
+            figure.set_figheight(figure.get_figheight() + 0.17 * max(0, math.ceil(len(labels) / columns) - 3))
+            figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
         arrow = "higher is better" if higher_is_better(metric) else "lower is better"
         axes.set_title(f"{result.title}: {metric} ({arrow})", fontsize=9, loc="left", wrap=True)
         return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
