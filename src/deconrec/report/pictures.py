@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0b6e99", "#b4541a", "#3f7d20", "#7a3e9d", "#a3333d", "#8a6d00", "#4a4a4a", "#0f7b6c")
 LEGEND_CHARACTERS = 88  # NOTE that stand beside each other below a figure
-SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*")
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "deconrec",
     "text.parse_math": False,
