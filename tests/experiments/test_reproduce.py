@@ -16,6 +16,7 @@ from deconrec.experiments.reproduce import reproduce, results_path
 from deconrec.experiments.results import Reproduction, Result
 from deconrec.experiments.spec import load_spec
 from deconrec.experiments.verdict import cell_verdict
+from deconrec.report import paper
 
 SEARCH = "[search]\ntrials = 2\nsplits = 2\n"
 
@@ -226,6 +227,38 @@ def test_a_run_that_fails_is_kept_as_such(spec_file, tmp_path: Path, monkeypatch
     made = count(monkeypatch)
     reproduce(spec_file(), results=tmp_path)
     assert made == []
+
+
+def test_what_some_split_cannot_be_fitted_with_is_passed_over(spec_file, tmp_path: Path, monkeypatch) -> None:
+    real = module.run_one
+    whole = reproduce(spec_file(SEARCH.replace("2\nsplits", "4\nsplits")), results=tmp_path / "whole")
+    best = {s["method"]: s["params"] for s in whole.protocol["searched"]}["mf"]
+    ranked = sorted(
+        (line for line in lines(tmp_path / "whole") if line["kind"] == "trial" and line["method"] == "mf"),
+        key=lambda line: -sum(line["scores"]) / 2 * (line["state"] == "complete"),
+    )
+    assert ranked[0]["params"] == best
+
+    def failing(plan, name, seed, params=None):
+        if name == "mf" and seed == 1 and best.items() <= (params or {}).items():
+            raise TrainingError("biased", 3, ["prediction"], float("nan"))
+        return real(plan, name, seed, params)
+
+    assert best, "the first trial is the method as it is: make another the best"
+    monkeypatch.setattr(module, "run_one", failing)
+    result = reproduce(spec_file(SEARCH.replace("2\nsplits", "4\nsplits")), results=tmp_path)
+    assert not result.missing
+    searched = next(s for s in result.protocol["searched"] if s["method"] == "mf")
+    assert searched["passed_over"] == 1
+    assert searched["taken"] == ranked[1]["params"]
+    taken = searched["taken"].items()
+    assert all(taken <= r.params.items() for r in result.runs if r.method == "mf")
+    assert not best.items() <= taken
+    made = count(monkeypatch)
+    again = reproduce(spec_file(SEARCH.replace("2\nsplits", "4\nsplits")), results=tmp_path)
+    assert made == []
+    assert again.summary == result.summary
+    assert "in place of the 1 best" in paper.markdown(again)
 
 
 def test_a_search_that_fails_is_named(spec_file, tmp_path: Path) -> None:

@@ -66,7 +66,20 @@ def test_a_search_goes_on_where_it_stopped(splits) -> None:
             params = rest.ask()
             rest.tell(params, scored(params), 2)
         assert rest.done == whole.done
-    assert len({t.params["lr"] for t in whole.done[1:]}) == 13
+    assert len({tuple(sorted(t.params.items())) for t in whole.done}) == 14
+
+
+def test_a_trial_changes_a_third_of_the_parameters_of_the_best_so_far() -> None:
+    search = Searcher(dc.IPS(), 12, seed=1)
+    scores = iter([0.5, 0.4, 0.7, 0.6, 0.65, 0.8, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    while not search.finished:
+        best, params = search.best, search.ask()
+        if search.done:
+            changed = {n for n in search.space if params.get(n) != best.get(n)}
+            assert 1 <= len(changed) <= round(len(search.space) / 3)
+            assert set(best) <= set(params)
+        search.tell(params, Tried((next(scores), 0.5), 1.0), 2)
+    assert search.best == search.done[5].params
 
 
 def test_what_a_text_sets_is_not_searched() -> None:
@@ -75,7 +88,7 @@ def test_what_a_text_sets_is_not_searched() -> None:
     assert named_settings("mf") == set()
     space = space_of(dc.make("res-dr"), named_settings("res-dr:consistency=0"))
     assert "consistency" not in space
-    assert "unbiased_weight" in space
+    assert "imputation_weight" in space
     other = space_of(dc.MF(), ["dim"], {"lr": Search(0.1, 0.2), "nothing": Search()})
     assert (other["lr"].low, "dim" in other, "nothing" in other) == (0.1, False, False)
     assert has_parameter(dc.IPS(), "propensity.floor")

@@ -25,17 +25,34 @@ def test_a_key_follows_from_the_values_alone() -> None:
 
 def test_lines_come_back(tmp_path: Path) -> None:
     store = Store(tmp_path / "deep" / "a.jsonl")
-    assert "k" not in store
+    assert store.get("k") is None
     store.add("k", {"kind": "run", "seconds": 1.5, "score": float("nan")})
     store.add("l", {"kind": "run"})
     store.add("k", {"kind": "run", "seconds": 2.5})
     again = Store(tmp_path / "deep" / "a.jsonl")
-    assert again["k"] == {"key": "k", "kind": "run", "seconds": 2.5}
+    assert again.get("k") == {"key": "k", "kind": "run", "seconds": 2.5}
     assert list(again.lines) == ["k", "l"]
     assert len((tmp_path / "deep" / "a.jsonl").read_text().splitlines()) == 3
     again.rewrite()
     assert len((tmp_path / "deep" / "a.jsonl").read_text().splitlines()) == 2
     assert Store(tmp_path / "deep" / "a.jsonl").lines == again.lines
+
+
+def test_lines_of_the_experiments_beside_it_are_read_and_left_alone(tmp_path: Path) -> None:
+    Store(tmp_path / "b.jsonl").add("k", {"kind": "run", "seconds": 1.0})
+    Store(tmp_path / "b.jsonl").add("l", {"kind": "run"})
+    (tmp_path / "c.jsonl").write_text("no record\n")
+    before = (tmp_path / "b.jsonl").read_bytes()
+    said: list[str] = []
+    store = Store(tmp_path / "a.jsonl", said.append)
+    assert len(said) == 1
+    assert "c.jsonl: left aside" in said[0]
+    assert store.get("k") == {"key": "k", "kind": "run", "seconds": 1.0}
+    store.add("k", {"kind": "run", "seconds": 2.0})
+    assert store.get("k")["seconds"] == 2.0
+    store.rewrite()
+    assert list(Store(tmp_path / "a.jsonl").lines) == ["k"]
+    assert (tmp_path / "b.jsonl").read_bytes() == before
 
 
 def test_a_torn_last_line_is_told_and_cut_off(tmp_path: Path) -> None:

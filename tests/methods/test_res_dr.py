@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from deconrec.errors import ParameterError
+from deconrec.methods.escm2_dr import ESCM2DR
 from deconrec.methods.res_dr import JL_WARMUP, ResDR
 from deconrec.training.samplers import Blocks
 from manual import risks
@@ -66,6 +67,7 @@ class World:
         {"residual_propensity": False},
         {"residual_imputation": False},
         {"residual_propensity": False, "residual_imputation": False},
+        {"shared": True},
     ],
     ids=str,
 )
@@ -120,6 +122,60 @@ def test_the_imputation_loss_teaches_nothing_but_the_imputation():
         name.split(".")[0] for name, p in w.nets.named_parameters() if p.grad is not None and p.grad.any()
     }
     assert reached == {"imputation"}
+
+
+def test_shared_towers_learn_in_one_step_each_loss_its_own():
+    w = World(shared=True, consistency=0.05)
+    (phase,) = w.model.program()
+    moved = {step.updates: set(step.loss(w.nets, w.whole)) for step in phase.steps}
+    assert moved == {
+        ("prediction", "imputation", "propensity"): {
+            *("exposure", "imputation", "direct", "correction", "ctcvr", "unbiased"),
+        },
+        ("propensity_residual", "imputation_residual"): {"consistency"},
+    }
+    for loss, tower in ((w.model.dr, "prediction"), (w.model.impute, "imputation")):
+        w.nets.zero_grad()
+        torch.stack(list(loss(w.nets, w.whole).values())).sum().backward()
+        towers = {
+            n.split(".")[0] for n, p in w.nets.named_parameters() if p.grad is not None and p.grad.any()
+        }
+        # L_DR moves the residuals too, where a step asks for them; L_IMP reaches the shared factors.
+        assert towers - {"propensity_residual", "imputation_residual", "prediction"} == {tower} - {
+            "prediction"
+        }
+    w.nets.zero_grad()
+    w.model.agree(w.nets, w.whole)["consistency"].backward()
+    assert w.nets.propensity_residual.item.grad.any()
+    assert w.nets.imputation_residual.item.grad.any()
+
+
+def test_shared_without_what_is_new_it_is_escm2_dr_exactly():
+    data = tiny()
+    same = {
+        "dim": 3,
+        "epochs": 4,
+        "patience": 0,
+        "floor": FLOOR,
+        "imputation_weight": 0.3,
+        "ctcvr_weight": 0.7,
+    }
+    bare = {
+        "residual_propensity": False,
+        "residual_imputation": False,
+        "unbiased_weight": 0.0,
+        "consistency": 0.0,
+    }
+    res = ResDR(shared=True, l2=1e-3, **same, **bare).fit(data, validation=data)
+    escm2 = ESCM2DR(l2=1e-3, **same).fit(data, validation=data)
+    np.testing.assert_allclose(res.score(), escm2.score(), rtol=1e-6)
+    assert [e["exposure"] for e in res.history_] == [e["exposure"] for e in escm2.history_]
+
+
+def test_in_turns_nothing_is_shared():
+    data = tiny()
+    nets = ResDR(scheme="jl", shared=True, dim=2, epochs=JL_WARMUP + 1).fit(data, validation=data).nets_
+    assert type(nets.imputation) is type(nets.prediction)
 
 
 @pytest.mark.parametrize("off", ["residual_propensity", "residual_imputation"])

@@ -8,6 +8,7 @@ import torch
 
 from deconrec.checks.fixtures import confounded
 from deconrec.errors import DataError
+from deconrec.methods.escm2_ips import ESCM2IPS
 from deconrec.methods.res_dr import ResDR
 from deconrec.methods.res_ips import ResIPS, half
 from deconrec.pairs import Pairs
@@ -46,9 +47,11 @@ def mean(loss, nets, parts):
 
 @pytest.mark.parametrize("kind", ["cross-entropy", "squared"])
 @pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("sampler", [None, Blocks(3, 2)])
-def test_risks_equal_the_twins(kind, residual, sampler):
-    model, nets, parts, o, r, rows, p_hat, p, r_hat = world(kind, sampler, residual_propensity=residual)
+def test_risks_equal_the_twins(kind, residual, shared, sampler):
+    switches = {"residual_propensity": residual, "shared": shared}
+    model, nets, parts, o, r, rows, p_hat, p, r_hat = world(kind, sampler, **switches)
     twins = {
         model.exposure: risks.ctr(o, p_hat),
         model.ips: risks.ips(kind, o, r, r_hat, risks.raised(p, FLOOR)),
@@ -84,6 +87,31 @@ def test_policy_paper_gives_each_net_its_own_loss():
         ("prediction",): {"ips", "ctcvr", "unbiased"},
         ("propensity_residual",): {"consistency"},
     }
+
+
+def test_shared_towers_learn_in_one_step_each_loss_its_own():
+    model, nets, (whole,), *_ = world(shared=True, consistency=0.05)
+    (phase,) = model.program()
+    moved = {step.updates: set(step.loss(nets, whole)) for step in phase.steps}
+    assert moved == {
+        ("prediction", "propensity"): {"exposure", "ips", "ctcvr", "unbiased"},
+        ("propensity_residual",): {"consistency"},
+    }
+    nets.zero_grad()
+    model.ips(nets, whole)["ips"].backward()
+    assert all(p.grad is None or not p.grad.any() for p in nets.propensity.parameters())
+    nets.zero_grad()
+    model.agree(nets, whole)["consistency"].backward()
+    assert nets.propensity_residual.item.grad.any()
+
+
+def test_shared_without_what_is_new_it_is_escm2_ips_exactly():
+    data = tiny()
+    same = {"dim": 3, "epochs": 4, "patience": 0, "floor": FLOOR, "ctcvr_weight": 0.7, "l2": 1e-3}
+    bare = {"residual_propensity": False, "unbiased_weight": 0.0, "consistency": 0.0}
+    res = ResIPS(shared=True, **same, **bare).fit(data, validation=data)
+    escm2 = ESCM2IPS(**same).fit(data, validation=data)
+    np.testing.assert_allclose(res.score(), escm2.score(), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +187,7 @@ def test_l_ctcvr_reads_the_propensity_of_outcome_1():
     with torch.no_grad():
         nets.propensity_residual.values.copy_(torch.tensor([-0.5, 1.25]))
         (whole,) = batches(data)
-        difference = model.calibrated(nets, whole.space) - nets.propensity(whole.space)
+        difference = model.propensities.logit(nets, whole.space) - nets.propensity(whole.space)
     np.testing.assert_allclose(difference.numpy(), 1.25, rtol=1e-5)
 
 

@@ -87,7 +87,8 @@ def reproduce(
     workers: processes, one thread each.
     force: do again what is done; the new lines replace the old ones.
     run: False = do nothing, and report what is there; `missing` names the rest.
-    results: folder of the lines, NAME.jsonl; None = experiments/results in a checkout, else deconrec-results.
+    results: folder of the lines, NAME.jsonl; None = experiments/results in a checkout, else deconrec-results. What
+        another table of the same paper has done already, by the lines beside, is not done again.
     progress: show a progress bar on a terminal.
     say: is told what is done and what is left.
 
@@ -178,13 +179,14 @@ class _Work:
     of_run: dict[tuple[int, str], _Search | None]
     ignored: set[str]  # keys of lines that are to be done again
     forced: bool = False
+    asked: set[str] = field(default_factory=set)  # keys of runs that were handed out
 
     @classmethod
     def of(cls, name: str, spec: Spec, root: str | None, store: Store, force: bool) -> _Work:
         cases: list[_Case] = []
         for setting in spec.settings:
             cases.append(_case(spec, setting, root))
-        work = cls(name, spec, cases, store, {}, {}, set(store.lines) if force else set(), force)
+        work = cls(name, spec, cases, store, {}, {}, {*store.lines, *store.beside} if force else set(), force)
         for at, case in enumerate(cases):
             models = {m: prepared(m, work.base(m, case.setting)) for m in spec.methods}
             check_methods(models, case.data, case.parts, case.plan)
@@ -261,12 +263,24 @@ class _Work:
                 search.failed = str(error)
 
     def params(self, at: int, method: str) -> dict[str, Any] | None:
-        """All parameters beyond the method's own for its runs at a setting; None while its search is not done."""
+        """All parameters beyond the method's own for its runs at a setting; None while its search is not done.
+
+        They are the search's best that every split of the comparison can be fitted with: a floor that no propensity of
+        some split exceeds is no choice, and what cannot be fitted opens no test part.
+        """
         search, base = self.of_run[at, method], self.base(method, self.cases[at].setting)
         if search is None:
             return base
         found = search.found
-        return None if found is None else found.params | base
+        if found is None:
+            return None
+        ranked = [params | base for params in found.ranked] or [base]
+        return next((params for params in ranked if not self._fails(at, method, params)), ranked[0])
+
+    def _fails(self, at: int, method: str, params: Mapping[str, Any]) -> bool:
+        """Whether some split is known not to be fitted with these parameters."""
+        lines = (self._known(self.run_key(at, method, s, params)) for s in range(self.spec.seeds))
+        return any(line is not None and line.get("failed") for line in lines)
 
     def run_key(self, at: int, method: str, seed: int, params: Mapping[str, Any]) -> str:
         """The key of a run."""
@@ -283,25 +297,23 @@ class _Work:
 
     def _known(self, key: str) -> dict[str, Any] | None:
         """A line that counts: there, not to be done again, and with every metric that is asked for."""
-        if key in self.ignored or key not in self.store:
-            return None
-        line = self.store[key]
-        if line["kind"] == "run" and not line.get("failed"):
+        line = None if key in self.ignored else self.store.get(key)
+        if line is not None and line["kind"] == "run" and not line.get("failed"):
             return line if set(self.spec.metrics) <= set(line["metrics"]) else None
         return line
 
     # ------------------------------------------------------------------ doing it
     def jobs_of_runs(self, pairs: Sequence[tuple[int, str]]) -> list[Job]:
         """The runs of these (setting, method) that are not done and can be."""
-        out, asked = [], set()
+        out = []
+        of_pair = {pair: self.params(*pair) for pair in pairs}
         for seed in range(self.spec.seeds):
-            for at, method in pairs:
-                params = self.params(at, method)
+            for (at, method), params in of_pair.items():
                 if params is None:
                     continue
                 key = self.run_key(at, method, seed, params)
-                if key not in asked and self._known(key) is None:
-                    asked.add(key)
+                if key not in self.asked and self._known(key) is None:
+                    self.asked.add(key)
                     arguments = (self.cases[at].plan, method, seed, params)
                     out.append(Job(("run", at, key), _run, arguments))
         return out
@@ -339,7 +351,10 @@ class _Work:
             if kind == "run":
                 case = self.cases[where]
                 self._keep_run(case, job, what, result, about)
-                return []
+                if not isinstance(result, Failure):
+                    return []
+                # The next best parameters of its search, where it has one.
+                return self.jobs_of_runs([pair for pair in everything if pair[1] == job.arguments[1]])
             search = self.searches[where]
             number = len(search.searcher.done)
             trial = search.searcher.tell(what, result, self.spec.search.splits)
@@ -504,6 +519,11 @@ class _Work:
     def _searched(self, search: _Search) -> dict[str, Any]:
         assert search.found is not None
         record = search_record(search.found, list(range(self.spec.search.splits)))
+        at, method = search.users[0]
+        base, ranked = self.base(method, self.cases[at].setting), search.found.ranked
+        fails = [self._fails(at, method, params | base) for params in ranked]
+        if any(fails) and not all(fails):
+            record |= {"taken": finite(ranked[fails.index(False)]), "passed_over": fails.index(False)}
         return {"method": search.method, "setting": dict(search.setting)} | record
 
 

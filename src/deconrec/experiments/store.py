@@ -33,7 +33,14 @@ def key_of(**parts: Any) -> str:
 
 
 class Store:
-    """The lines of one experiment, by key.
+    """The lines of one experiment, by key; and, to read, those of the experiments whose files lie beside it.
+
+    Tables of one paper share methods, searches and splits: what one of them has done the others need not do.
+
+    Attributes
+    ----------
+    lines: of this experiment.
+    beside: of the others, where they are readable; nothing is written to their files.
 
     Raises
     ------
@@ -43,31 +50,24 @@ class Store:
     def __init__(self, path: str | Path, say: Callable[[str], None] = lambda text: None) -> None:
         self.path = Path(path)
         self.lines: dict[str, dict[str, Any]] = {}
-        if not self.path.is_file():
-            return
-        content = self.path.read_bytes()
-        self._whole = content.rfind(b"\n") + 1
-        for number, line in enumerate(content[: self._whole].splitlines(), 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-                self.lines[record["key"]] = record
-            except (ValueError, KeyError, TypeError) as error:
-                raise FileError(
-                    f"line {number} of '{self.path}' must be a result of this program; mend or remove it."
-                ) from error
-        if self._whole < len(content):
-            say(
-                f"{self.path}: the last line was torn off in the middle; it is ignored and its work done again"
-            )
-            os.truncate(self.path, self._whole)
+        self.beside: dict[str, dict[str, Any]] = {}
+        for other in sorted(self.path.parent.glob("*.jsonl")):
+            if other != self.path:
+                try:
+                    self.beside |= _read(other)[0]
+                except FileError as error:
+                    say(f"{other}: left aside, it cannot be read ({error})")
+        if self.path.is_file():
+            self.lines, torn = _read(self.path)
+            if torn:
+                say(
+                    f"{self.path}: the last line was torn off in the middle; it is ignored and its work done again"
+                )
+                os.truncate(self.path, self.path.stat().st_size - torn)
 
-    def __contains__(self, key: str) -> bool:
-        return key in self.lines
-
-    def __getitem__(self, key: str) -> dict[str, Any]:
-        return self.lines[key]
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The line of a key: this experiment's own before another's; None where there is none."""
+        return self.lines.get(key, self.beside.get(key))
 
     def add(self, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
         """Append a record, whole and synced; gives it as it will be read back."""
@@ -89,6 +89,29 @@ class Store:
         from deconrec.data.files import write_file
 
         write_file(self.path, "".join(_line(record) for record in self.lines.values()))
+
+
+def _read(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """(lines by key, bytes of a last line that was torn off) of a file.
+
+    Raises
+    ------
+    FileError: a line in the middle is no record.
+    """
+    lines: dict[str, dict[str, Any]] = {}
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    for number, line in enumerate(content[:whole].splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            lines[record["key"]] = record
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileError(
+                f"line {number} of '{path}' must be a result of this program; mend or remove it."
+            ) from error
+    return lines, len(content) - whole
 
 
 def _line(record: Mapping[str, Any]) -> str:

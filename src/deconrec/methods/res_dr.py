@@ -23,12 +23,13 @@ Assumes.    representative randomised rows; every pair could have been exposed; 
             imputed labels right but for their level. "loss": some weighting of the biased log, by low-rank
             propensities and imputed labels, has the error of the randomised one: propensity or imputation right, once
             calibrated. One number, the agreement of two mean errors, teaches both corrections: neither is identified.
-Limits.     rho = eta = 0 (gamma = 0): ESCM2-DR with L_U added, exactly. e~ = e: the ideal risk, whatever p~.
-Deviations. 1. to 6. as in Res-IPS. 7. `imputation="pseudo-label"` (default): the networks impute a label, and e~ has a
-            gradient to r_hat. "error" is the literal e~ = sigma(m + eta): it does not depend on r_hat, so that
-            the prediction's gradient is that of Res-IPS; it needs errors in (0, 1), hence error="squared", and has no
-            outcomes that could agree: agreement="loss".
-            8. `scheme`: "mtl" (the paper's), "jl" and "dl" (Figure 2): propensities are learned in the warm-up, then
+Limits.     rho = eta = 0 (gamma = 0): ESCM2-DR with L_U added; without L_U and with `shared` = True ESCM2-DR, exactly.
+            e~ = e: the ideal risk, whatever p~.
+Deviations. 1. to 7. as in Res-IPS (`shared`: three towers; L_DR holds p^ and m fixed). 8. `imputation="pseudo-label"`
+            (default): the networks impute a label, and e~ has a gradient to r_hat. "error" is the literal
+            e~ = sigma(m + eta): it does not depend on r_hat, so that the prediction's gradient is that of Res-IPS; it
+            needs errors in (0, 1), hence error="squared", and has no outcomes that could agree: agreement="loss".
+            9. `scheme`: "mtl" (the paper's), "jl" and "dl" (Figure 2): propensities are learned in the warm-up, then
             imputation and prediction take turns by epoch; "dl" moves the imputation towards the prediction by
             `sharing` after each of its steps (the paper only says "parameter sharing").
 Paper.      [Li2023]
@@ -42,6 +43,7 @@ from typing import TYPE_CHECKING
 import torch
 from scipy.special import expit
 from torch import Tensor
+from torch.nn import Module
 
 from deconrec.base import Spec, Tags
 from deconrec.data.dataset import Dataset
@@ -49,11 +51,14 @@ from deconrec.data.split import ValidationPart
 from deconrec.errors import ParameterError
 from deconrec.losses.elementwise import cross_entropy, product_error
 from deconrec.methods.res_ips import agreed_tilt, doubly_robust, evidence, half, warm
+from deconrec.nn.backbone import density_logit
 from deconrec.nn.tables import ClassLogit, OutcomeLogit
+from deconrec.nn.towers import Tower
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.agreement import Evidence, shift, target
-from deconrec.propensity.floor import automatic, floored_logit, inverse
+from deconrec.propensity.floor import automatic, inverse
+from deconrec.propensity.residual import Calibrated
 from deconrec.torch_estimator import PairEstimator
 from deconrec.training.program import History, Loss, Nets, Phase, Program, Step, Terms, merged, scaled
 from deconrec.training.samplers import Source
@@ -88,13 +93,10 @@ class ResDR(PairEstimator):
         1.0, "weight beta of the CVR bundle", above=0, search=Search(0.1, 10, log=True)
     )
     ctcvr_weight: float = parameter(
-        0.5, "weight of L_CTCVR inside the bundle (paper: 1)", low=0, search=Search(0.1, 10, log=True)
+        1.0, "weight of L_CTCVR inside the bundle", low=0, search=Search(0.1, 10, log=True)
     )
     unbiased_weight: float = parameter(
-        0.3,
-        "weight of L_U inside the bundle (paper: 1); 0 = Table 4's ablation",
-        low=0,
-        search=Search(0.03, 3, log=True),
+        0.1, "weight of L_U inside the bundle (paper: 1); 0 = Table 4's ablation", low=0
     )
     consistency: float = parameter(
         0.01,
@@ -127,6 +129,11 @@ class ResDR(PairEstimator):
         "mtl", "multi-task, joint or double learning (Figure 2)", choices=("mtl", "jl", "dl")
     )
     sharing: float = parameter(0.05, "dl: how far the imputation moves to the prediction", low=0, high=1)
+    shared: bool = parameter(
+        False,
+        "propensity, imputation and prediction share their factors, and learn in one step (mtl alone)",
+        search=Search(choices=(False, True)),
+    )
     warmup: int = parameter(0, "epochs of L_CTR and L_IMP alone before the rest begins", low=0)
 
     @property
@@ -168,13 +175,27 @@ class ResDR(PairEstimator):
         """The floor in force."""
         return automatic(self.floor, self.spec_.density)
 
+    @property
+    def joined(self) -> bool:
+        """Whether all but the residuals learn in one step, each loss its own tower and the shared factors."""
+        return self.shared and self.policy == "paper" and self.scheme == "mtl"
+
+    @property
+    def propensities(self) -> Calibrated:
+        """p~."""
+        return Calibrated(
+            self.residual_propensity, self.agreement == "outcomes", self.floor_, held=self.joined
+        )
+
     def nets(self, spec: Spec) -> Nets:
         """Prediction, imputation, propensity, then the residuals, so that leaving one out moves no draw."""
-        nets = {
-            "prediction": self.net(spec),
-            "imputation": self.net(spec),
-            "propensity": self.exposure_net(spec),
-        }
+        prediction = self.net(spec)
+        nets: dict[str, Module] = {"prediction": prediction}
+        if self.shared and self.scheme == "mtl":
+            nets["imputation"] = Tower(prediction, spec)
+            nets["propensity"] = Tower(prediction, spec, offset=density_logit(spec))
+        else:
+            nets |= {"imputation": self.net(spec), "propensity": self.exposure_net(spec)}
         numbers = {"propensity_residual": OutcomeLogit, "imputation_residual": lambda: ClassLogit(1)}
         for name in self.residuals:
             nets[name] = self.net(spec, still=True) if self.agreement == "loss" else numbers[name]()
@@ -205,6 +226,12 @@ class ResDR(PairEstimator):
             losses = [self.exposure, impute.loss, bundle, *agree]
             everything = ("prediction", "imputation", "propensity", *(self.residuals if agree else ()))
             main = Phase(Step(merged(*losses), updates=everything), start=self.warmup, before=before)
+        elif self.joined:
+            towers = ("prediction", "imputation", "propensity")
+            nominal = merged(self.exposure, impute.loss)
+            learn = Step(merged(nominal, bundle), updates=towers)
+            main = Phase(learn, *calibrate, start=self.warmup, before=before)
+            return [*warm(self.warmup, Step(nominal, updates=towers)), main]
         else:
             main = Phase(exposure, impute, outcome, *calibrate, start=self.warmup, before=before)
         return [*warm(self.warmup, exposure, impute), main]
@@ -218,32 +245,18 @@ class ResDR(PairEstimator):
         for mine, other in zip(nets.imputation.parameters(), nets.prediction.parameters(), strict=True):
             mine.lerp_(other, self.sharing)
 
-    def calibrated(self, nets: Nets, pairs: Pairs) -> Tensor:
-        """(n,) logit of p~; with "outcomes" of pairs whose outcome is 1, as L_CTCVR needs it."""
-        nominal = nets.propensity(pairs)
-        if not self.residual_propensity:
-            return nominal
-        if self.agreement == "loss":
-            return nominal + nets.propensity_residual(pairs)
-        return nominal + nets.propensity_residual(torch.ones_like(nominal))
-
     def exposure_logit(self, nets: Nets, pairs: Pairs) -> Tensor:
         """What is floored: the calibrated propensity; with "outcomes" the nominal one."""
-        by_pair = self.residual_propensity and self.agreement == "loss"
-        return self.calibrated(nets, pairs) if by_pair else nets.propensity(pairs)
+        return self.propensities.bounded(nets, pairs)
 
     def observed_weights(self, nets: Nets, observed: Pairs) -> Tensor:
         """(n,) 1 / p~ of observed pairs."""
-        if self.agreement == "loss":
-            return inverse(self.calibrated(nets, observed), self.floor_)
-        logit = floored_logit(nets.propensity(observed), self.floor_)
-        if self.residual_propensity:
-            logit = logit + nets.propensity_residual(observed.r)
-        return 1.0 + torch.exp(-logit)
+        return self.propensities.weights(nets, observed)
 
     def label(self, nets: Nets, pairs: Pairs) -> Tensor:
-        """(n,) m + eta."""
+        """(n,) m + eta; where the networks are joined m is held fixed."""
         m = nets.imputation(pairs)
+        m = m.detach() if self.joined else m
         if not self.residual_imputation:
             return m
         if self.agreement == "loss":
@@ -283,7 +296,7 @@ class ResDR(PairEstimator):
         if not self.ctcvr_weight:
             return {}
         d = b.space
-        e = product_error(self.error_kind, self.calibrated(nets, d), nets.prediction(d), d.o * d.r)
+        e = product_error(self.error_kind, self.propensities.logit(nets, d), nets.prediction(d), d.o * d.r)
         return {"ctcvr": self.ctcvr_weight * d.expect(e)}
 
     def unbiased(self, nets: Nets, b: Batch) -> Terms:

@@ -21,18 +21,21 @@ Assumes.    representative randomised rows; every pair could have been exposed; 
             exposure through the outcome alone, on the scale of odds, given what p^ sees. "loss": some weighting of the
             biased log, by low-rank propensities, has the error of the randomised one; one number says that weights
             are wrong, not which: how the residual network spreads it is not identified.
-Limits.     rho = 0 (gamma = 0): ESCM2-IPS with L_U added, exactly. U absent from the loss
-            (`unbiased_weight` = 0) and gamma = 0: ESCM2-IPS. Logs that agree within `slack` standard errors: rho = 0.
+Limits.     rho = 0 (gamma = 0): ESCM2-IPS with L_U added. U absent from the loss (`unbiased_weight` = 0) and gamma = 0:
+            ESCM2-IPS, exactly with `shared` = True. Logs that agree within `slack` standard errors: rho = 0.
 Deviations. 1. Who learns from what is ambiguous (L_B&U lists all parameters; the text trains the residuals by it).
             `policy="paper"`: each loss moves one network; "joint": one backward pass through everything. 2. d of two
             scalars is their squared difference: a cross-entropy of losses is not defined above 1. 3. p~ is floored
-            in value, not in gradient; with "outcomes" p^ is floored, and rho then added. 4. `ctcvr_weight` and
-            `unbiased_weight` inside the bundle, 1 in the paper. 5. With "loss" the residual network is an MF whose
+            in value, not in gradient; with "outcomes" p^ is floored, and rho then added. 4. `unbiased_weight` inside
+            the bundle is 1 in the paper. 5. With "loss" the residual network is an MF whose
             item side starts at 0, so that p~ = p^ at the start (sizes unpublished). 6. `agreement="outcomes"` is the
             default and not the paper's. Every pair's gradient of (L_IPS - L_U)^2 has one sign: the published
             residuals rescale all weights alike, and the level that confounding shifts stays. Frequencies of outcomes
             are the mean errors of a prediction that is constant, do not over-fit R as L_U does, and have as many
-            equations as rho_r has numbers. In L_CTCVR p~ is that of r = 1: only such pairs are in it.
+            equations as rho_r has numbers. In L_CTCVR p~ is that of r = 1: only such pairs are in it. 7. `shared` =
+            True gives exposure and outcome common factors, as entire-space models have them: one step learns both,
+            L_IPS holding p^ fixed. The paper does not say; separate networks are the default, because sharing hurts
+            where what is chosen has little to do with what is liked (`shared` is searched).
 Paper.      [Li2023]
 """
 
@@ -44,17 +47,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from deconrec.base import Spec, Tags
 from deconrec.data.dataset import Dataset
 from deconrec.data.split import ValidationPart
 from deconrec.errors import DataError
 from deconrec.losses.elementwise import cross_entropy, product_error
+from deconrec.nn.backbone import density_logit
 from deconrec.nn.tables import OutcomeLogit
+from deconrec.nn.towers import Tower
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.agreement import SPACE, Evidence, target, tilt
-from deconrec.propensity.floor import automatic, floored_logit, inverse
+from deconrec.propensity.floor import automatic, inverse
+from deconrec.propensity.residual import Calibrated
 from deconrec.random import numpy_generator
 from deconrec.torch_estimator import PairEstimator
 from deconrec.training.program import History, Loss, Nets, Phase, Program, Step, Terms, merged, scaled
@@ -83,13 +90,10 @@ class ResIPS(PairEstimator):
         1.0, "weight beta of the CVR bundle", above=0, search=Search(0.1, 10, log=True)
     )
     ctcvr_weight: float = parameter(
-        0.5, "weight of L_CTCVR inside the bundle (paper: 1)", low=0, search=Search(0.1, 10, log=True)
+        1.0, "weight of L_CTCVR inside the bundle", low=0, search=Search(0.1, 10, log=True)
     )
     unbiased_weight: float = parameter(
-        0.3,
-        "weight of L_U inside the bundle (paper: 1); 0 = Table 4's ablation",
-        low=0,
-        search=Search(0.03, 3, log=True),
+        0.1, "weight of L_U inside the bundle (paper: 1); 0 = Table 4's ablation", low=0
     )
     consistency: float = parameter(
         0.01,
@@ -114,6 +118,11 @@ class ResIPS(PairEstimator):
     split_unbiased: bool = parameter(
         False, "train on one half of the randomised log and calibrate on the other (paper: both on all of it)"
     )
+    shared: bool = parameter(
+        False,
+        "propensity and prediction share their factors, and learn in one step",
+        search=Search(choices=(False, True)),
+    )
     warmup: int = parameter(0, "epochs of L_CTR alone before the rest begins", low=0)
 
     @property
@@ -127,9 +136,24 @@ class ResIPS(PairEstimator):
         """The floor in force."""
         return automatic(self.floor, self.spec_.density)
 
+    @property
+    def joined(self) -> bool:
+        """Whether all but the residuals learn in one step, each loss its own tower and the shared factors."""
+        return self.shared and self.policy == "paper"
+
+    @property
+    def propensities(self) -> Calibrated:
+        """p~."""
+        return Calibrated(
+            self.residual_propensity, self.agreement == "outcomes", self.floor_, held=self.joined
+        )
+
     def nets(self, spec: Spec) -> Nets:
         """Prediction, propensity and its residual; the residual last, so that leaving it out moves no draw."""
-        nets = {"prediction": self.net(spec), "propensity": self.exposure_net(spec)}
+        prediction = self.net(spec)
+        start = density_logit(spec)
+        propensity = Tower(prediction, spec, offset=start) if self.shared else self.exposure_net(spec)
+        nets: dict[str, Module] = {"prediction": prediction, "propensity": propensity}
         if self.residual_propensity:
             by_pair = self.agreement == "loss"
             nets["propensity_residual"] = self.net(spec, still=True) if by_pair else OutcomeLogit()
@@ -142,42 +166,31 @@ class ResIPS(PairEstimator):
         calibrated = self.residual_propensity and self.consistency > 0
         agree = [scaled(self.agree, self.consistency)] if calibrated and self.agreement == "loss" else []
         before = self.agree_on_outcomes if calibrated and self.agreement == "outcomes" else None
+        exposure = Step(self.exposure, updates=("propensity",))
+        steps = [exposure, Step(outcome, updates=("prediction",))]
         if self.policy == "joint":
-            everything = ("prediction", "propensity", *(["propensity_residual"] if agree else []))
+            everything = ("prediction", "propensity", *(["propensity_residual"] if agree else ()))
             joint: list[Loss] = [self.exposure, outcome, *agree]
-            main = Phase(Step(merged(*joint), updates=everything), start=self.warmup, before=before)
-        else:
-            steps = [Step(self.exposure, updates=("propensity",)), Step(outcome, updates=("prediction",))]
-            steps += [Step(loss, ("propensity_residual",)) for loss in agree]
-            main = Phase(*steps, start=self.warmup, before=before)
-        return [*warm(self.warmup, Step(self.exposure, updates=("propensity",))), main]
+            steps, agree = [Step(merged(*joint), updates=everything)], []
+        elif self.joined:
+            towers = ("prediction", "propensity")
+            exposure = Step(self.exposure, updates=towers)
+            steps = [Step(merged(self.exposure, outcome), updates=towers)]
+        steps += [Step(loss, ("propensity_residual",)) for loss in agree]
+        main = Phase(*steps, start=self.warmup, before=before)
+        return [*warm(self.warmup, exposure), main]
 
     def on_unbiased(self) -> list[Loss]:
         """L_U, unless switched off."""
         return [scaled(self.unbiased, self.unbiased_weight)] if self.unbiased_weight else []
 
-    def calibrated(self, nets: Nets, pairs: Pairs) -> Tensor:
-        """(n,) logit of p~; with "outcomes" of pairs whose outcome is 1, as L_CTCVR needs it."""
-        nominal = nets.propensity(pairs)
-        if not self.residual_propensity:
-            return nominal
-        if self.agreement == "loss":
-            return nominal + nets.propensity_residual(pairs)
-        return nominal + nets.propensity_residual(torch.ones_like(nominal))
-
     def exposure_logit(self, nets: Nets, pairs: Pairs) -> Tensor:
         """What is floored: the calibrated propensity; with "outcomes" the nominal one."""
-        by_pair = self.residual_propensity and self.agreement == "loss"
-        return self.calibrated(nets, pairs) if by_pair else nets.propensity(pairs)
+        return self.propensities.bounded(nets, pairs)
 
     def observed_weights(self, nets: Nets, observed: Pairs) -> Tensor:
         """(n,) 1 / p~ of observed pairs."""
-        if self.agreement == "loss":
-            return inverse(self.calibrated(nets, observed), self.floor_)
-        logit = floored_logit(nets.propensity(observed), self.floor_)
-        if self.residual_propensity:
-            logit = logit + nets.propensity_residual(observed.r)
-        return 1.0 + torch.exp(-logit)
+        return self.propensities.weights(nets, observed)
 
     def exposure(self, nets: Nets, b: Batch) -> Terms:
         """L_CTR."""
@@ -194,7 +207,7 @@ class ResIPS(PairEstimator):
         if not self.ctcvr_weight:
             return {}
         d = b.space
-        e = product_error(self.error_kind, self.calibrated(nets, d), nets.prediction(d), d.o * d.r)
+        e = product_error(self.error_kind, self.propensities.logit(nets, d), nets.prediction(d), d.o * d.r)
         return {"ctcvr": self.ctcvr_weight * d.expect(e)}
 
     def unbiased(self, nets: Nets, b: Batch) -> Terms:

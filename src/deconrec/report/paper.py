@@ -90,7 +90,9 @@ def search_rows(result: Reproduction) -> list[Row]:
     """One row a search: the parameters found, and the hold-out score with them and with the method's own."""
     rows = []
     for s in result.protocol.get("searched") or []:
-        params = ", ".join(f"{n}={short(v)}" for n, v in s["params"].items())
+        params = ", ".join(f"{n}={short(v)}" for n, v in s.get("taken", s["params"]).items())
+        if "passed_over" in s:
+            params += f" (in place of the {s['passed_over']} best, which some split could not be fitted with)"
         row: Row = {"method": s["method"]}
         if s["setting"]:
             row["setting"] = described(s["setting"])
