@@ -207,11 +207,14 @@ def figures(m: dict[str, Any]) -> dict[str, bytes]:
         figure = Figure(figsize=(5.6, 3.4), layout="constrained")
         axes = figure.add_subplot()
         x = [p["feature_effect"] for p in v["points"]]
+        fine = np.linspace(min(x), max(x), 60)
+        scale = v["n_users"] * v["exposure_rate"] * (1 - v["exposure_rate"])
         for colour, name, words in ((COLOURS[1], "without", "without x"), (COLOURS[0], "with", "with x")):
             measured = [p[f"{name}_x"] for p in v["points"]]
             bars = [2 * p["error"] * p[f"{name}_x"] for p in v["points"]]
             axes.errorbar(x, measured, yerr=bars, fmt="o", color=colour, capsize=3, label=words)
-            axes.plot(x, [p[f"theory_{name}"] for p in v["points"]], color=colour, lw=1)
+            left = v["noise"] ** 2 + (name == "without") * fine**2
+            axes.plot(fine, left / scale, color=colour, lw=1)
         axes.set(xlabel="weight of the feature x in the outcome", ylabel="variance of the effect", xticks=x)
         axes.set_title(
             "Points: OLS over samples ± 2 SE. Lines: sigma² / (U p (1 - p)).", fontsize=9, loc="left"

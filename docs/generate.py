@@ -394,7 +394,7 @@ ASSUMPTIONS = {
     "of at most Gamma (`uncertainty`), which is yours to say. Look at several values; report which.",
     "every pair could have been exposed": "Positivity: a true propensity above 0 for every pair. Pairs that the "
     "system never shows are extrapolated to, whatever the method. The [OVERLAP](../diagnostics.md#overlap) warning "
-    "sees small propensities, not absent ones.",
+    "sees small propensities (in `vsr-vae`: weights that rest on few users), not absent ones.",
     "the propensity is right": "Not only good at telling exposed pairs from others: its values are used as "
     "numbers. Known ones (`Known`) are best; a floor makes them wrong on purpose, to spare variance.",
     "the imputation is right": "Outcomes that were imputed are those that would have been seen.",

@@ -50,6 +50,8 @@ VARIANTS = {  # settings that make another program, network or propensity, and c
     "res-ips:policy=joint": {},
     "res-ips:unbiased_weight=0+consistency=0": {},
     "res-ips:warmup=1": {},
+    "res-ips:shared=true+warmup=1": {},
+    "res-dr:shared=true": {},
     "res-dr:policy=joint": {},
     "res-dr:scheme=jl+epochs=24": {},
     "res-dr:scheme=dl+epochs=24": {},

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deconrec.data.dataset import Dataset, Truth
+from deconrec.data.dataset import Dataset, Log, Truth
 from deconrec.errors import MissingData, ParameterError, UnknownName
 
 
@@ -31,6 +31,7 @@ class Entry:
     module, function: where it is built.
     metrics: what `compare` computes unless told otherwise, where the protocol's defaults do not fit.
     new_users: whether each seed draws users of its own; real ones are the same for every seed.
+    all_outcomes: whether outcomes are observed for every pair, exposed or not: no secret, beside the log.
     """
 
     kind: Literal["public", "gated", "simulator", "semi-real"]
@@ -39,6 +40,7 @@ class Entry:
     function: str
     metrics: tuple[str, ...] = ()
     new_users: bool = False
+    all_outcomes: bool = False
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -71,6 +73,13 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "sim-deconf": Entry(
         "simulator", "Paper 1's fully simulated data: multi-cause confounders.", "simulate", "deep_deconf"
+    ),
+    "sim-effects": Entry(
+        "simulator",
+        "A linear truth for effects of exposures on outcomes, which are observed for every pair.",
+        "simulate",
+        "effects",
+        all_outcomes=True,
     ),
     "ml-causal": Entry(
         "semi-real",
@@ -216,7 +225,8 @@ def write_world(
     root: folder of the public data sets, for the worlds that are made from one; None as in `load`.
 
     truth/truth.safetensors holds the arrays of `Truth`: outcome, rating, propensity, nominal_propensity, confounder
-    (those that the world has) and extra.*, rows and columns in the order of users.parquet and items.parquet.
+    (those that the world has) and extra.*, rows and columns in the order of users.parquet and items.parquet. Where
+    outcomes of all pairs are observed, outcomes.parquet holds them, as `deconrec effects --outcomes` reads them.
 
     Raises
     ------
@@ -238,6 +248,11 @@ def write_world(
     arrays |= {f"extra.{n}": a for n, a in truth.extra.items()}
     with replaced_folder(out) as folder:
         write_tables(data, folder)
+        if CATALOGUE[name.partition(":")[0]].all_outcomes:
+            assert truth.rating is not None
+            user, item = (c.ravel() for c in np.indices(data.shape))
+            every = Log(user, item, truth.rating.ravel())
+            data.frame(every).write_parquet(folder / "outcomes.parquet")
         (folder / "truth").mkdir()
         save_file(
             {n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / "truth" / "truth.safetensors"

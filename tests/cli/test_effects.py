@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from safetensors.numpy import load_file
 
 import deconrec as dc
+from deconrec.catalogue import open_data
 from deconrec.cli import main
 
 
@@ -43,6 +45,42 @@ def test_effects_of_outcomes(capsys: pytest.CaptureFixture[str], model: Path) ->
     assert len(record["effects"]) == 16 * 16
     assert record["effects"][0]["low"] < record["effects"][0]["adjusted"] < record["effects"][0]["high"]
     assert "<svg" in (model / "e.html").read_text()
+
+
+def test_from_a_simulated_world_to_effects(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """`simulate sim-effects` writes the outcomes that `effects` reads, and the truth apart."""
+    sets = [w for s in ("n_users=300", "n_items=14", "n_confounders=1") for w in ("--set", s)]
+    world, model = tmp_path / "world", tmp_path / "model"
+    code, _, err = run(capsys, "simulate", "sim-effects", *sets, "--out", world, "--seed", 2)
+    assert code == 0, err
+    data, truth = open_data("sim-effects:n_users=300+n_items=14+n_confounders=1").draw(2)
+    assert truth is not None
+    outcomes = pl.read_parquet(world / "outcomes.parquet")
+    assert outcomes.columns == ["user_id", "item_id", "rating"]
+    wide = outcomes.sort("user_id", "item_id")["rating"].to_numpy().reshape(data.shape)
+    assert np.array_equal(wide, truth.rating)
+    assert {"log.parquet", "data.toml", "outcomes.parquet", "truth"} <= {p.name for p in world.iterdir()}
+    secrets = load_file(world / "truth" / "truth.safetensors")
+    assert np.array_equal(secrets["extra.effects"], truth.extra["effects"])
+    code, _, err = run(capsys, "fit", "concat-vae:epochs=1", world / "data.toml", "--out", model)
+    assert code == 0, err
+    code, out, err = run(
+        *(
+            capsys,
+            "effects",
+            model,
+            "--outcomes",
+            world / "outcomes.parquet",
+            "--dims",
+            "1",
+            "--bootstrap",
+            0,
+        ),
+        *("--json", "-"),
+    )
+    assert code == 0, err
+    own = [r["adjusted"] for r in json.loads(out)["effects"] if r["own"]]
+    assert np.abs(np.array(own) - np.diag(truth.extra["effects"])).mean() < 0.25
 
 
 def test_effects_of_the_network_are_refused(capsys: pytest.CaptureFixture[str], model: Path) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
+import deconrec as dc
 from deconrec.errors import ParameterError
 from deconrec.evaluation.policy import at_rank, draw, in_list
+from deconrec.pairs import NO_TABLES
+from deconrec.propensity import Known
+from deconrec.training.samplers import log_pairs
 
 SCORES = np.array([0.3, 0.9, 0.1, 0.9, 0.5])
 
@@ -108,6 +114,41 @@ def test_candidates_only_and_fewer_than_places() -> None:
         assert np.allclose(shown.propensity[0, :2], 1)
         assert (shown.item[0, 2], *shown.item[1]) == (-1,) * 4
         assert np.isnan(shown.propensity[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("policy", "options"), [("epsilon-greedy", {"epsilon": 0.5}), ("plackett-luce", {"temperature": 0.1})]
+)
+def test_shown_lists_are_read_back_with_their_propensities(
+    policy: str, options: dict[str, float], tmp_path: Path
+) -> None:
+    """`recommend` to a file, outcomes beside it: known propensities, an unbiased estimate, a weighted fit."""
+    data, truth = dc.simulate.pairs(n_users=500, n_items=40, exposure_rate=0.1, confounding=1.0, seed=0)
+    model = dc.MF(dim=2, epochs=5).fit(data)
+    shown = model.recommend(k=6, exclude_seen=False, explore=policy, seed=3, **options)
+    shown.write_parquet(tmp_path / "shown.parquet")
+    user, item = (data.users.encode(shown["user_id"]), data.items.encode(shown["item_id"]))
+    rating = truth.rating[user, item].astype(np.float64)
+    log = dc.Dataset.from_frames(
+        shown.select("user_id", "item_id").with_columns(rating=pl.Series(rating)),
+        users=pl.DataFrame({"user_id": data.users.values}),
+        items=pl.DataFrame({"item_id": data.items.values}),
+    )
+    known = Known(values=str(tmp_path / "shown.parquet"))
+    p = known.fit(log)(log_pairs(log, log.biased, NO_TABLES)).numpy()
+    wanted = shown.select("user_id", "item_id", "propensity").join(
+        log.frame(log.biased), on=["user_id", "item_id"]
+    )
+    assert len(wanted) == len(p) == 6 * data.n_users
+    keyed = dict(zip(wanted.select("user_id", "item_id").rows(), wanted["propensity"], strict=True))
+    ids = log.frame(log.biased).select("user_id", "item_id").rows()
+    assert np.allclose(p, [keyed[pair] for pair in ids], rtol=1e-6)
+
+    each = np.bincount(log.biased.user, log.biased.rating / p, log.n_users) / log.n_items
+    mean, error = truth.rating.mean(), each.std() / np.sqrt(log.n_users)
+    assert abs(each.mean() - mean) < 4 * error  # what was shown is better than that, far beyond chance
+    assert log.biased.rating.mean() - mean > 4 * rating.std() / np.sqrt(len(rating))
+    assert np.isfinite(dc.IPS(propensity=known, epochs=2, dim=2).fit(log).score()).all()
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,50 @@ def test_a_code_needs_a_layer_to_be():
         ConcatVAE(hidden=(), variational=True).fit(rows_world())
 
 
-# ---------------------------------------------------------------------- the branch of a deconfounder
+# ---------------------------------------------------------------------- the branch that decodes exposures
+@pytest.mark.parametrize("variational", [False, True])
+def test_the_branch_equals_the_twin(variational):
+    """The paper's conclusion: the user's code must generate the exposures too, each on its own."""
+    model, nets, batch, data = world(branch=0.7, variational=variational)
+    net, g = nets.outcome, nets.exposure
+    likelihood = 0.0
+    for a, _, x in zip(*inputs(model, data), strict=True):
+        h = first(net.first, a, x)
+        h = h if variational else np.tanh(h)
+        logits = rows.linear(h, g.weight.detach().numpy().T, g.bias.detach().numpy())
+        likelihood += rows.bernoulli(a, logits)
+    terms = model.elbo(nets, batch)
+    assert value({"e": terms["exposures"]}) == pytest.approx(-0.7 * likelihood / data.n_users, rel=1e-6)
+    plain, bare, same, _ = world(variational=variational)
+    for name, p in bare.outcome.named_parameters():
+        p.data.copy_(net.get_parameter(name))
+    for name, term in plain.elbo(bare, same).items():
+        assert float(terms[name].detach()) == pytest.approx(float(term.detach()), rel=1e-6)
+
+
+def test_the_branch_teaches_the_code_and_is_saved(tmp_path):
+    data = rows_world()
+    model = ConcatVAE(branch=1.0, hidden=(4,), epochs=8, patience=0).fit(data, validation=data)
+    curve = model.history_.curve("exposures")
+    assert curve[-1] < curve[0]
+    other = ConcatVAE(hidden=(4,), epochs=8, patience=0).fit(data, validation=data)
+    assert not np.allclose(model.score(), other.score())
+    _, nets, batch, _ = world(branch=1.0)
+    model.elbo(nets, batch)["exposures"].backward()
+    assert nets.outcome.first.items.grad.abs().sum() > 0  # the encoder's
+    assert nets.outcome.out.weight.grad is None
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(load_model(tmp_path / "model").score(), model.score())
+
+
+def test_a_branch_needs_a_code():
+    with pytest.raises(ParameterError, match="'hidden' of ConcatVAE must name a layer when branch > 0"):
+        ConcatVAE(hidden=(), branch=1.0).fit(rows_world())
+    with pytest.raises(ParameterError, match="'branch' of ConcatVAE must be a number >= 0"):
+        ConcatVAE(branch=-1.0).fit(rows_world())
+
+
+# ---------------------------------------------------------------------- a deconfounder
 EXPOSURES = [VAEExposure(dim=3, epochs=2, check_draws=0), PoissonExposure(dim=3, iterations=5, check_draws=0)]
 
 

@@ -90,6 +90,29 @@ def test_the_confounder_has_a_gradient_path_to_the_scores():
         assert torch.any(z.grad != 0)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_the_confounder_is_dropped_out_at_the_input_alone(late):
+    """Whole, it would give the dropped exposures back."""
+    model, nets, batch, _ = world(late=late)
+    net, r, z = nets.outcome, batch.rows, model.z(batch.rows)
+    with torch.no_grad():
+        net.first.items.zero_()  # what is left at the input is x and z
+        answers = []
+        for training in (True, True, False):
+            nets.train(training)
+            answers.append(net(r, r.x, z)[0])
+        assert torch.equal(answers[0], answers[1]) is late
+        assert torch.equal(net(r, r.x, z)[0], answers[2])
+        nets.train()
+        torch.manual_seed(0)
+        dropped = net.code(r, r.x, z)[0]
+        if not late:
+            torch.manual_seed(0)
+            kept = torch.nn.functional.dropout(z, 0.5)
+            nets.eval()
+            torch.testing.assert_close(net.code(r, r.x, kept)[0], dropped)
+
+
 def test_the_exposure_model_is_named():
     with pytest.raises(UnknownName, match="vae"):
         DeepDeconf().set_text({"exposure": "none"})
@@ -162,3 +185,44 @@ def test_features_are_standardised_on_training_users():
     torch.testing.assert_close(x.std(0, correction=0), torch.ones(3))
     other = model.tables(parts.holdout.history).user
     assert float(other.mean(0).abs().max()) > 0.01  # measured by the training users' mean, not by their own
+
+
+def test_no_matrix_of_users_and_items_is_made(monkeypatch):
+    """No tensor of either stage exceeds two batches of rows (1,024 users where scores are made), no array a mask."""
+    import tracemalloc
+
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from deconrec.simulate import deep_deconf
+
+    class Largest(TorchDispatchMode):
+        cells = 0
+
+        def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+            out = f(*args, **(kwargs or {}))
+            made = out if isinstance(out, tuple | list) else [out]
+            self.cells = max([self.cells, *(t.numel() for t in made if isinstance(t, torch.Tensor))])
+            return out
+
+    data, truth = deep_deconf(
+        n_users=3000, n_items=300, n_factors=5, n_features=2, exposure_rate=0.01, seed=0
+    )
+    parts = UsersSplit(0).apply(data, truth)
+    exposure = VAEExposure(dim=4, epochs=1, batch=200, check_draws=3)
+    model = DeepDeconf(exposure=exposure, hidden=(6,), epochs=1, batch=200)
+    with Largest() as made:
+        model.fit(parts.train, validation=parts.holdout)
+    assert made.cells <= 1024 * 300
+
+    monkeypatch.setattr(DeepDeconf, "validation_score", lambda self, validation: 0.0)
+    monkeypatch.setattr(DeepDeconf, "_calibrate", lambda self: None)
+    bare = model.clone().set_params(exposure__check_draws=0)
+    tracemalloc.start()
+    try:
+        with Largest() as made:
+            bare.fit(parts.train, validation=parts.holdout)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert made.cells <= 2 * 200 * 300
+    assert peak < parts.train.n_users * 300

@@ -227,6 +227,25 @@ def test_a_deconfounder_is_one_parameter(inner, tmp_path):
     np.testing.assert_array_equal(again.weight_, model.weight_)
 
 
+def test_a_branch_is_one_parameter_and_weighted_as_the_user():
+    model, nets, batch, data = world(branch=0.5)
+    model.weight_ = np.random.default_rng(0).uniform(0.2, 3, data.n_users).astype(np.float32)
+    plain = ConcatVAE(epochs=0, hidden=(4,), branch=0.5).fit(data, validation=data)
+    wanted = 0.0
+    for user in range(data.n_users):
+        (one,) = [
+            b for b in batches(data, Blocks(1), 3, tables=model.tables(data)) if int(b.rows.user[0]) == user
+        ]
+        term = plain.elbo(nets, one)["exposures"]
+        wanted += float(model.weight_[user]) * float(term.detach()) / data.n_users
+    assert float(model.elbo(nets, batch)["exposures"].detach()) == pytest.approx(wanted, rel=1e-6)
+    settings = {"hidden": (4,), "epochs": 4, "branch": 0.5}
+    unweighted = VSRVAE(largest=1.0, exposure=EXPOSURE, **settings).fit(data)
+    np.testing.assert_array_equal(unweighted.score(), ConcatVAE(**settings).fit(data).score())
+    with pytest.raises(ParameterError, match="'hidden' of VSRVAE must name a layer when branch > 0"):
+        VSRVAE(hidden=(), branch=1.0, exposure=EXPOSURE).fit(data)
+
+
 def test_without_weights_a_deconfounder_makes_it_deep_deconf():
     data = rows_world()
     settings = {"hidden": (4,), "epochs": 4}

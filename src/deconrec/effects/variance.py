@@ -85,8 +85,8 @@ def variance_theorem(
 ) -> VarianceTheorem:
     """Least-squares effects on fresh samples r = 0.5 a + f x + e, x and e standard normal times f and `noise`.
 
-    The samples of one call are its outcomes' columns: a, x and e are drawn for each. At n_users >= 100 the theorem's
-    limit is within some per cent of the variance of finite samples.
+    a, x and e are drawn afresh for every sample. At n_users >= 100 the theorem's limit is within some per cent of the
+    variance of finite samples.
 
     Raises
     ------

@@ -1,11 +1,14 @@
 """Concat-VAE: the outcome network of Deep-Deconf without its exposure model.
 
 Idea. Predict a user's ratings from exposures and features by one network; no confounder is adjusted for. The
-control that shows what the substitute confounder adds. With a `deconfounder`, a branch that adds one.
+control that shows what the substitute confounder adds. Two ways to plug one in: with a `deconfounder` the network is
+given z of an exposure model; with a `branch` its own code must generate the exposures, each on its own, and is to be z.
 
 Risk (paper 1, Eq. 2 and Algorithm 1).   -(1/|U|) sum_u [ sum_i r_ui log softmax(f(a_u, x_u))_i ] + beta KL
+    and, with a branch (conclusion),     -(eta/|U|) sum_u sum_i [ a_ui log s_i + (1 - a_ui) log(1 - s_i) ]
     f      `outcome`, {I + F -> K -> I}, a_u scaled to length 1, x_u standardised on training users
     r_ui   the rating as a count, on exposed items           KL   of the code, where `variational`
+    s      sigma(g(h_u)), g linear (`exposure`), h_u the last hidden layer of f            eta  `branch`
 
 Needs.      a biased log of ratings; features help.
 Assumes.    exposure tells of taste: users exposed alike rate alike; no hidden confounding given exposures and features.
@@ -15,6 +18,7 @@ Deviations. 1. Ratings as counts, as released. 2. x is standardised and enters b
             scaled together with them, so that noisy features drown the exposures). 3. Scores become expected outcomes
             by a monotone logistic map fitted on training exposures; ranks are the network's. 4. Products of the
             decoder in bfloat16 where the processor has it (`precision`); answers are computed in single precision.
+            5. The branch: the paper names it and gives no formula; a linear decoder of the last hidden layer.
 Paper.      [Zhu2024] section 5.4.1; [Liang2018]
 """
 
@@ -26,16 +30,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deconrec.base import ExposureModel, Spec, Tags
 from deconrec.data.dataset import Dataset
 from deconrec.data.split import ValidationPart
 from deconrec.errors import ParameterError
 from deconrec.exposure import EXPOSURE_MODELS
-from deconrec.kernels.decoder import PRECISIONS, decoded_multinomial
+from deconrec.exposure.vae import popularity_logit
+from deconrec.kernels.decoder import PRECISIONS, decoded_bernoulli, decoded_multinomial
 from deconrec.losses.elbo import annealed, negative_bound
-from deconrec.nn.vae import OutcomeNet
+from deconrec.nn.vae import OutcomeNet, decoder
 from deconrec.pairs import Batch, Rows
 from deconrec.parameters import Search, nuisance, parameter
 from deconrec.torch_estimator import RowEstimator
@@ -53,7 +58,9 @@ class OutcomeEstimator(RowEstimator):
 
     CONFOUNDER: ClassVar[str] = "deconfounder"  # the field that holds the model of z, or None
 
-    hidden: tuple[int, ...] = parameter((100,), "widths of the hidden layers, 0 to 2 of them", low=1)
+    hidden: tuple[int, ...] = parameter(
+        (100,), "widths of the hidden layers (paper 1: 0 to 2 of them)", low=1
+    )
     variational: bool = parameter(
         False, "the last hidden layer is a Gaussian code with a KL term (as released)"
     )
@@ -63,7 +70,7 @@ class OutcomeEstimator(RowEstimator):
     anneal: float = parameter(80.0, "epochs over which the KL weight grows from 0", low=0)
     dropout: float = parameter(
         0.5,
-        "share of a user's exposures dropped from the input in training",
+        "share of a user's exposures, and of confounders beside them, dropped from the input in training",
         low=0,
         below=1,
         search=Search(0.0, 0.8),
@@ -112,6 +119,12 @@ class OutcomeEstimator(RowEstimator):
             bias=bias,
         )
 
+    def branch_net(self, spec: Spec, weight: float) -> dict[str, nn.Module]:
+        """The branch's decoder `exposure`, h -> exposure logits; none where its weight is 0."""
+        if not weight:
+            return {}
+        return {"exposure": decoder(self.hidden[-1], spec.n_items, popularity_logit(spec))}
+
     def z(self, rows: Rows) -> Tensor | None:
         """(B, K) substitute confounders of any users, from their exposures; None without a model of them."""
         model: ExposureModel | None = getattr(self, f"{self.CONFOUNDER}_", None)
@@ -153,21 +166,47 @@ class ConcatVAE(OutcomeEstimator):
     deconfounder: ExposureModel | None = nuisance(
         lambda: None, "exposure model whose confounders the network is given too, fitted first", DECONFOUNDERS
     )
+    branch: float = parameter(
+        0.0, "weight eta of a branch that decodes the last hidden layer into exposures; 0 = none", low=0
+    )
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         deconfounder_: ExposureModel
 
+    def check_params(self) -> None:
+        """Ranges, and a layer for the branch to decode."""
+        super().check_params()
+        check_branch(self, self.branch)
+
     def nets(self, spec: Spec) -> Nets:
-        """The outcome network."""
-        return Nets(outcome=self.outcome_net(spec))
+        """The outcome network and, where there is a branch, its decoder."""
+        return Nets(outcome=self.outcome_net(spec), **self.branch_net(spec, self.branch))
 
     def program(self) -> Program:
         """One step over user rows."""
-        return [Phase(Step(self.elbo, updates=("outcome",)))]
+        return [Phase(Step(self.elbo, updates=("outcome", "exposure") if self.branch else ("outcome",)))]
 
     def elbo(self, nets: Nets, b: Batch) -> Terms:
-        """The negative evidence lower bound, a user."""
+        """The negative evidence lower bound, a user, and the branch's."""
         assert b.rows is not None
         h, kl = nets.outcome.code(b.rows, b.rows.x, self.fixed_z(b.rows))
         likelihood = decoded_multinomial(h, nets.outcome.out, b.rows, b.rows.rating, self.precision)
-        return negative_bound(likelihood, kl, annealed(b.epoch, self.anneal, self.kl))
+        terms = negative_bound(likelihood, kl, annealed(b.epoch, self.anneal, self.kl))
+        if self.branch:
+            exposures = decoded_bernoulli(h, nets.exposure, b.rows, self.precision)
+            terms["exposures"] = -self.branch * exposures.mean()
+        return terms
+
+
+def check_branch(model: OutcomeEstimator, weight: float) -> None:
+    """Refuse a branch without a hidden layer to decode.
+
+    Raises
+    ------
+    ParameterError.
+    """
+    if weight and not model.hidden:
+        raise ParameterError(
+            f"'hidden' of {type(model).__name__} must name a layer when branch > 0 (it is what the branch decodes); "
+            f"got {model.hidden!r}."
+        )

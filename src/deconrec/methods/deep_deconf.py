@@ -17,7 +17,9 @@ Limits.     a constant z: Concat-VAE. late = False: Concat-VAE with this exposur
 Deviations. 1. to 4. as in Concat-VAE. 5. Default: the paper's structure, z at the network's input; `late=True` with
             `variational=True` is the released form, z at the decoder. 6. z of validation users comes from the rows
             that the model is given; `leak` infers it from held-out rows too, as the released script does, so that
-            the epoch is chosen by knowing the answers. 7. The exposure model's own: see its page.
+            the epoch is chosen by knowing the answers. 7. z at the input is dropped out as exposures are (the paper
+            does not say; released: not, at the decoder): whole, it gives the dropped exposures back, and validation is
+            best after 5 epochs. 8. The exposure model's own: see its page.
 Paper.      [Zhu2024]
 """
 

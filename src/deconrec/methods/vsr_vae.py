@@ -10,7 +10,8 @@ Risk ([Zou2020]; paper 1, section 5.4.1).
                (1/2|U|) sum_u [ -log d(x_u, z_v) - log(1 - d(x_u, z_u)) ],   so that d / (1 - d) = p(x) p(z) / p(x, z)
     w_u        p(a_u) / p(a_u | x_u) = 1 / E_{z ~ q(z | a_u)}[ (1 - d(x_u, z)) / d(x_u, z) ],
                divided by its mean, held in [1 / largest, largest], divided by its mean again
-    `outcome`  (1/|U|) sum_u w_u ( - sum_i r_ui log softmax(f(a_u, x_u))_i + beta KL_u ),   see Concat-VAE
+    `outcome`  (1/|U|) sum_u w_u ( - sum_i r_ui log softmax(f(a_u, x_u))_i + beta KL_u ),   see Concat-VAE; so too
+               with its `branch`
 
 Needs.      a biased log of ratings and user features; without features every weight is 1.
 Assumes.    no hidden confounding: whatever moves exposures and ratings is in x. every pair could have been exposed,
@@ -44,9 +45,9 @@ from deconrec.data.dataset import Dataset
 from deconrec.data.split import ValidationPart
 from deconrec.errors import OverlapWarning
 from deconrec.exposure import VAEExposure
-from deconrec.kernels.decoder import decoded_multinomial
+from deconrec.kernels.decoder import decoded_bernoulli, decoded_multinomial
 from deconrec.losses.elbo import annealed, negative_bound
-from deconrec.methods.concat_vae import DECONFOUNDERS, OutcomeEstimator
+from deconrec.methods.concat_vae import DECONFOUNDERS, OutcomeEstimator, check_branch
 from deconrec.nn.density_ratio import DensityRatio
 from deconrec.pairs import Batch, Rows
 from deconrec.parameters import Search, nuisance, parameter
@@ -71,6 +72,9 @@ class VSRVAE(OutcomeEstimator):
     )
     deconfounder: ExposureModel | None = nuisance(
         lambda: None, "exposure model whose confounders the network is given too, fitted first", DECONFOUNDERS
+    )
+    branch: float = parameter(
+        0.0, "weight eta of a branch that decodes the last hidden layer into exposures; 0 = none", low=0
     )
     independent: str = parameter(
         "permuted",
@@ -102,23 +106,28 @@ class VSRVAE(OutcomeEstimator):
         deconfounder_: ExposureModel
         weight_: np.ndarray
 
+    def check_params(self) -> None:
+        """Ranges, and a layer for the branch to decode."""
+        super().check_params()
+        check_branch(self, self.branch)
+
     def nets(self, spec: Spec) -> Nets:
-        """The outcome network and, where users are weighted, the classifiers."""
-        outcome = self.outcome_net(spec)
-        if not self._weighted(spec):
-            return Nets(outcome=outcome)
-        ratio = DensityRatio(spec.n_user_features, self.exposure.dim, self.width, self.folds)
-        return Nets(outcome=outcome, ratio=ratio)
+        """The outcome network, its branch, and, where users are weighted, the classifiers."""
+        nets = {"outcome": self.outcome_net(spec), **self.branch_net(spec, self.branch)}
+        if self._weighted(spec):
+            nets["ratio"] = DensityRatio(spec.n_user_features, self.exposure.dim, self.width, self.folds)
+        return Nets(**nets)
 
     def program(self) -> Program:
         """The classifiers; the weights, once; then the outcome."""
+        outcome = Step(self.elbo, updates=("outcome", "exposure") if self.branch else ("outcome",))
         if not self._weighted(self.spec_):
-            return [Phase(Step(self.elbo, updates=("outcome",)))]
+            return [Phase(outcome)]
         classify = Step(self.classify, updates=("ratio",), optimizer=Adam(self.ratio_lr, self.ratio_l2))
         return [
             Phase(classify, stop=self.warmup),
             Phase(before=self.weigh, start=self.warmup, stop=self.warmup + 1),
-            Phase(Step(self.elbo, updates=("outcome",)), start=self.warmup),
+            Phase(outcome, start=self.warmup),
         ]
 
     def classify(self, nets: Nets, b: Batch) -> Terms:
@@ -145,7 +154,11 @@ class VSRVAE(OutcomeEstimator):
         likelihood = decoded_multinomial(h, nets.outcome.out, b.rows, b.rows.rating, self.precision)
         since = self.warmup if self._weighted(self.spec_) else 0
         w = torch.as_tensor(self.weight_[b.rows.user.cpu().numpy()]).to(likelihood)
-        return negative_bound(likelihood, kl, annealed(b.epoch - since, self.anneal, self.kl), w)
+        terms = negative_bound(likelihood, kl, annealed(b.epoch - since, self.anneal, self.kl), w)
+        if self.branch:
+            exposures = decoded_bernoulli(h, nets.exposure, b.rows, self.precision)
+            terms["exposures"] = -self.branch * (w * exposures).mean()
+        return terms
 
     # ------------------------------------------------------------------ weights
     def weigh(self, nets: Nets) -> None:

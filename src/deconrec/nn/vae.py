@@ -109,14 +109,14 @@ class ExposureVAE(nn.Module):
 class OutcomeNet(nn.Module):
     """f(a_u, x_u, z_u) -> item logits (paper 1, section 4.2).
 
-    The paper's structure: {I + F + K -> hidden ... -> I}, all inputs at the first layer. With `variational` the
-    last hidden layer is a Gaussian code with a KL term, and with `late` the confounder joins at the decoder: both
-    together are the released form.
+    The paper's structure: {I + F + K -> hidden ... -> I}, all inputs at the first layer, where the confounder is
+    dropped out as exposures are. With `variational` the last hidden layer is a Gaussian code with a KL term, and with
+    `late` the confounder joins at the decoder, never dropped: both together are the released form.
 
     Parameters
     ----------
     n_items, n_features, n_confounder: input sizes; the last two may be 0.
-    hidden: widths of the hidden layers (0 to 2 of them); without any, one linear map.
+    hidden: widths of the hidden layers (paper 1: 0 to 2 of them); without any, one linear map.
     activation: "tanh" or "relu" between layers.
     variational: needs at least one hidden layer.
     """
@@ -163,7 +163,11 @@ class OutcomeNet(nn.Module):
 
     def code(self, rows: Rows, x: Tensor | None, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(what `out` decodes, KL (B,) of the code or None); the logits themselves where there is no hidden layer."""
-        dense = [t for t in (x, None if self.late else z) if t is not None]
+        early = None
+        if z is not None and not self.late:
+            # z is made from the very exposures that are dropped: left whole, it would give them back.
+            early = nn.functional.dropout(z, self.first.dropout, self.training)
+        dense = [t for t in (x, early) if t is not None]
         extra = torch.cat(dense, 1) if dense else None
         a, before = self.first.exposures(rows), None
         h = self.first(rows, extra, a)
