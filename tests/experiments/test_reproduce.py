@@ -261,6 +261,49 @@ def test_what_some_split_cannot_be_fitted_with_is_passed_over(spec_file, tmp_pat
     assert "in place of the 1 best" in paper.markdown(again)
 
 
+def test_finalists_are_judged_on_all_splits(spec_file, tmp_path: Path, monkeypatch) -> None:
+    more = "[search]\ntrials = 6\nsplits = 1\nprune = false\nfinalists = 2\n"
+    result = reproduce(spec_file(more), seeds=3, results=tmp_path)
+    assert not result.missing
+    trials = {
+        line["number"]: line for line in lines(tmp_path) if line["kind"] == "trial" and line["method"] == "mf"
+    }
+    finals = {
+        line["number"]: line for line in lines(tmp_path) if line["kind"] == "final" and line["method"] == "mf"
+    }
+    assert 0 in finals
+    assert len(finals) == 3
+    others = sorted((n for n in trials if n), key=lambda n: -trials[n]["scores"][0])
+    assert set(finals) == {0, *others[:2]}
+    mean = {n: np.mean(trials[n]["scores"] + finals[n]["scores"]) for n in finals}
+    best = max(mean, key=mean.__getitem__)
+    searched = next(s for s in result.protocol["searched"] if s["method"] == "mf")
+    assert searched["params"] == trials[best]["params"]
+    assert searched["score"] == pytest.approx(mean[best])
+    assert searched["default"] == pytest.approx(mean[0])
+    assert searched["splits"] == [0, 1, 2]
+    made = count(monkeypatch)
+    assert reproduce(spec_file(more), seeds=3, results=tmp_path).summary == result.summary
+    assert made == []
+    # The trials are those of a search without finalists.
+    few = reproduce(spec_file(more.replace("finalists = 2", "finalists = 0")), seeds=3, results=tmp_path)
+    assert {name for name, *_ in made} <= {"_run"}
+    assert next(s for s in few.protocol["searched"] if s["method"] == "mf")["splits"] == [0]
+
+
+def test_a_killed_final_goes_on(spec_file, tmp_path: Path, monkeypatch) -> None:
+    more = "[search]\ntrials = 3\nsplits = 1\nfinalists = 1\n"
+    whole = reproduce(spec_file(more), results=tmp_path / "whole")
+    for after in (9, 11):
+        with monkeypatch.context() as patch:
+            count(patch, stop_after=after)
+            with pytest.raises(KeyboardInterrupt):
+                reproduce(spec_file(more), results=tmp_path)
+    assert [r.metrics for r in reproduce(spec_file(more), results=tmp_path).runs] == [
+        r.metrics for r in whole.runs
+    ]
+
+
 def test_a_search_that_fails_is_named(spec_file, tmp_path: Path) -> None:
     more = "[search]\ntrials = 2\nsplits = 1\n"
     useless = (("'propensity.epochs' = 2", "'propensity.epochs' = 2, 'propensity.floor' = 0.9"),)

@@ -10,7 +10,9 @@ import deconrec as dc
 from deconrec.data.split import PairsSplit
 from deconrec.errors import ParameterError
 from deconrec.experiments.search import (
+    Searched,
     Searcher,
+    Trial,
     Tried,
     has_parameter,
     judged,
@@ -168,3 +170,21 @@ def test_a_trial_is_judged_by_its_best_epoch(splits) -> None:
 
 def test_nuisances_are_searched_too() -> None:
     assert "propensity.floor" in search_space(dc.IPS())
+
+
+def test_a_finalist_that_fails_is_out() -> None:
+    trials = tuple(
+        Trial({"dim": n}, (score,), "complete", 1.0) for n, score in enumerate((0.5, 0.7, 0.6, 0.4))
+    )
+    found = Searched({"dim": 1}, 0.7, 0.5, trials)
+    assert found.finalists(2) == [0, 1, 2]
+    assert found.finalists(9) == [0, 1, 2, 3]
+    further = {0: Tried((0.6,), 1.0), 1: Tried((), 1.0, "diverged"), 2: Tried((0.4,), 1.0)}
+    after = found.confirmed(further)
+    assert (after.params, after.score, after.default) == (
+        {"dim": 0},
+        pytest.approx(0.55),
+        pytest.approx(0.55),
+    )
+    assert after.ranked == [{"dim": 0}, {"dim": 2}, {"dim": 3}]
+    assert found.confirmed({n: Tried((), 1.0, "diverged") for n in range(4)}) == found

@@ -34,6 +34,7 @@ from deconrec.experiments.search import (
     Searched,
     Searcher,
     Trial,
+    Tried,
     has_parameter,
     named_settings,
     space_of,
@@ -156,15 +157,34 @@ class _Search:
     setting: Setting
     key: str
     searcher: Searcher
+    seeds: list[int]  # of the splits on which finalists are judged after the search
+    finalists: int
     users: list[tuple[int, str]] = field(default_factory=list)
+    further: dict[int, Tried] = field(default_factory=dict)  # by number of trial
     failed: str = ""
 
     @property
-    def found(self) -> Searched | None:
-        """The result, once all trials are made (or there is nothing to search)."""
+    def tried(self) -> Searched | None:
+        """The result of all trials, before the finalists are judged."""
         if not self.searcher.finished or self.failed:
             return None
         return self.searcher.result()
+
+    @property
+    def waiting(self) -> list[int]:
+        """Numbers of the trials that are still to be judged on the further splits."""
+        tried = self.tried
+        if tried is None or not self.seeds or not self.finalists:
+            return []
+        return [n for n in tried.finalists(self.finalists) if n not in self.further]
+
+    @property
+    def found(self) -> Searched | None:
+        """The result, once all trials are made and the finalists judged (or there is nothing to search)."""
+        tried = self.tried
+        if tried is None or self.waiting:
+            return None
+        return tried.confirmed(self.further) if self.further else tried
 
 
 @dataclass
@@ -240,8 +260,15 @@ class _Work:
                 prune=spec.search.prune,
                 done=self._trials(key),
             )
-            search = _Search(case, method, base, wanted, key, searcher)
+            rest = list(range(spec.search.splits, spec.seeds))
+            search = _Search(case, method, base, wanted, key, searcher, rest, spec.search.finalists)
             self._settle(search)
+            for number in search.waiting:
+                line = self._known(_final_key(search, number))
+                if line is not None:
+                    search.further[number] = Tried(
+                        tuple(line["scores"]), line["seconds"], line.get("failed", "")
+                    )
             self.searches[key] = search
         self.searches[key].users.append((at, method))
         return self.searches[key]
@@ -331,16 +358,33 @@ class _Work:
         )
         return Job(("trial", search.key, suggested), try_one, arguments)
 
+    def jobs_of_finals(self, search: _Search) -> list[Job]:
+        """The finalists of a search that are still to be judged on the further splits."""
+        tried = search.tried
+        out = []
+        for number in search.waiting:
+            assert tried is not None
+            arguments = (
+                search.case.plan,
+                search.method,
+                search.seeds,
+                search.base | tried.trials[number].params,
+            )
+            out.append(Job(("final", search.key, number), try_one, arguments))
+        return out
+
     def do(self, workers: int, progress: bool, say: Callable[[str], None]) -> None:
         """Do what is missing."""
         open_ = [s for s in self.searches.values() if not s.searcher.finished]
+        finals = [job for s in self.searches.values() for job in self.jobs_of_finals(s)]
         everything = [(at, m) for at in range(len(self.cases)) for m in self.spec.methods]
         ready = self.jobs_of_runs([pair for pair in everything if self.params(*pair) is not None])
         later = sum(1 for pair in everything if self.params(*pair) is None) * self.spec.seeds
         trials = sum(s.searcher.trials - len(s.searcher.done) for s in open_)
+        judged = len(finals) + sum(s.finalists + 1 for s in open_ if s.seeds and s.finalists)
         say(
             f"{self.name}: {len(self.spec.methods)} methods, {len(self.cases)} settings, {self.spec.seeds} seeds; to "
-            f"do: {trials} trials of {len(open_)} searches and {len(ready) + later} runs "
+            f"do: {trials} trials of {len(open_)} searches, {judged} finalists and {len(ready) + later} runs "
             f"(results in {self.store.path})"
         )
         about = _versions()
@@ -356,21 +400,28 @@ class _Work:
                 # The next best parameters of its search, where it has one.
                 return self.jobs_of_runs([pair for pair in everything if pair[1] == job.arguments[1]])
             search = self.searches[where]
-            number = len(search.searcher.done)
-            trial = search.searcher.tell(what, result, self.spec.search.splits)
-            self._keep(_trial_key(where, number), _trial_line(search, number, trial, about))
-            if not search.searcher.finished:
-                return [self.job_of_trial(search)]
-            self._settle(search)
+            if kind == "final":
+                search.further[what] = result
+                self._keep(_final_key(search, what), _final_line(search, what, result, about))
+            else:
+                number = len(search.searcher.done)
+                trial = search.searcher.tell(what, result, self.spec.search.splits)
+                self._keep(_trial_key(where, number), _trial_line(search, number, trial, about))
+                if not search.searcher.finished:
+                    return [self.job_of_trial(search)]
+                self._settle(search)
+                if search.waiting:
+                    return self.jobs_of_finals(search)
             if search.found is not None:
+                more = {"finalists": search.finalists} if search.further else {}
                 self._keep(
-                    key_of(search=where, trials=search.searcher.trials),
+                    key_of(search=where, trials=search.searcher.trials, **more),
                     _search_line(search, self.spec, about),
                 )
             return self.jobs_of_runs(search.users)
 
-        with progress_bar(trials + len(ready) + later if progress else None) as advance:
-            run_jobs([*(self.job_of_trial(s) for s in open_), *ready], then, workers)
+        with progress_bar(trials + judged + len(ready) + later if progress else None) as advance:
+            run_jobs([*(self.job_of_trial(s) for s in open_), *finals, *ready], then, workers)
         if self.forced:  # everything was done again: the old lines go
             self.store.rewrite()
         self.ignored.clear()
@@ -423,6 +474,7 @@ class _Work:
                 assert search is not None
                 made = (
                     f"{len(search.searcher.done)} of {search.searcher.trials} trials of its search are made"
+                    + (f", {len(search.waiting)} finalists are to be judged" if search.waiting else "")
                 )
                 missing.append(f"{method}{place}: {search.failed or made}")
                 continue
@@ -493,6 +545,11 @@ class _Work:
         }
         if spec.search.trials:
             protocol["notes"].append(SHARED_NOTE)
+        if spec.search.finalists:
+            protocol["notes"].append(
+                f"The {spec.search.finalists} best trials of a search and the method's own values were judged on the "
+                "hold-outs of all splits, and the best of them taken: a best of many on few splits is one by luck."
+            )
         return Reproduction(
             dataset=spec.dataset,
             protocol=finite(protocol),
@@ -518,7 +575,8 @@ class _Work:
 
     def _searched(self, search: _Search) -> dict[str, Any]:
         assert search.found is not None
-        record = search_record(search.found, list(range(self.spec.search.splits)))
+        splits = list(range(self.spec.search.splits)) + (search.seeds if search.further else [])
+        record = search_record(search.found, splits)
         at, method = search.users[0]
         base, ranked = self.base(method, self.cases[at].setting), search.found.ranked
         fails = [self._fails(at, method, params | base) for params in ranked]
@@ -583,6 +641,24 @@ def _trial_key(search: str, number: int) -> str:
     return key_of(search=search, number=number)
 
 
+def _final_key(search: _Search, number: int) -> str:
+    return key_of(search=search.key, final=number, seeds=search.seeds)
+
+
+def _final_line(search: _Search, number: int, tried: Tried, about: Mapping[str, str]) -> dict[str, Any]:
+    line = {
+        "kind": "final",
+        "search": search.key,
+        "number": number,
+        "method": search.method,
+        "setting": search.setting,
+        "scores": list(tried.scores),
+        "seconds": round(tried.seconds, 3),
+        "versions": dict(about),
+    }
+    return line | ({"failed": tried.failed} if tried.failed else {})
+
+
 def _trial_line(search: _Search, number: int, trial: Trial, about: Mapping[str, str]) -> dict[str, Any]:
     line = {
         "kind": "trial",
@@ -601,7 +677,7 @@ def _trial_line(search: _Search, number: int, trial: Trial, about: Mapping[str, 
 
 def _search_line(search: _Search, spec: Spec, about: Mapping[str, str]) -> dict[str, Any]:
     assert search.found is not None
-    record = search_record(search.found, list(range(spec.search.splits)))
+    splits = list(range(spec.search.splits)) + (search.seeds if search.further else [])
     return {
         "kind": "search",
         "search": search.key,
@@ -609,7 +685,7 @@ def _search_line(search: _Search, spec: Spec, about: Mapping[str, str]) -> dict[
         "method": search.method,
         "setting": search.setting,
         "versions": dict(about),
-    } | record
+    } | search_record(search.found, splits)
 
 
 def _versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deconrec.base import Estimator
@@ -62,7 +62,7 @@ class Searched:
     ----------
     params: of the best trial, by dotted name; {} where the method's own values were best.
     score: its mean hold-out score.  default: that of the method's own values (NaN where they failed).
-    trials: all of them, in order.
+    trials: all of them, in order; those of finalists with the scores of all splits.
     """
 
     params: dict[str, Any]
@@ -77,9 +77,43 @@ class Searched:
 
     @property
     def ranked(self) -> list[dict[str, Any]]:
-        """Parameters of the complete trials, the best first; of equals, in order."""
-        complete = [t for t in self.trials if t.state == "complete" and math.isfinite(t.score)]
-        return [t.params for t in sorted(complete, key=lambda t: -t.score)]
+        """Parameters of the complete trials, the best first: finalists, then the others; of equals, in order."""
+        return [t.params for t in sorted(_complete(self.trials), key=lambda t: (-len(t.scores), -t.score))]
+
+    def finalists(self, count: int) -> list[int]:
+        """Numbers of the method's own values (trial 0, if it is complete) and of the `count` best trials beside."""
+        own = [0] if _complete(self.trials[:1]) else []
+        order = sorted(_complete(self.trials), key=lambda t: -t.score)
+        others: list[int] = []
+        seen = [self.trials[n].params for n in own]
+        for trial in order:
+            if trial.params not in seen and len(others) < count:
+                seen.append(trial.params)
+                others.append(self.trials.index(trial))
+        return own + others
+
+    def confirmed(self, further: Mapping[int, Tried]) -> Searched:
+        """The search with its finalists judged on further splits: of those that all were fitted, the best.
+
+        A search's best on few splits is the best of many in part by luck; the others were as good.
+        """
+        trials = list(self.trials)
+        for number, tried in further.items():
+            trial = trials[number]
+            trials[number] = replace(
+                trial,
+                scores=trial.scores + tried.scores,
+                state="failed" if tried.failed else trial.state,
+                seconds=trial.seconds + tried.seconds,
+                failed=tried.failed,
+            )
+        if not _complete(trials):
+            return self
+        most = max(len(t.scores) for t in _complete(trials))
+        final = [t for t in _complete(trials) if len(t.scores) == most]
+        best = max(final, key=lambda t: t.score)
+        own = trials[0]
+        return Searched(best.params, best.score, own.score if own in final else math.nan, tuple(trials))
 
 
 class Searcher:
@@ -155,7 +189,7 @@ class Searcher:
     @property
     def best(self) -> dict[str, Any]:
         """Parameters of the best complete trial so far; of equals, the first."""
-        complete = [t for t in self.done if t.state == "complete" and math.isfinite(t.score)]
+        complete = _complete(self.done)
         return dict(max(complete, key=lambda t: t.score).params) if complete else {}
 
     def stop_below(self) -> float | None:
@@ -182,7 +216,7 @@ class Searcher:
         own = self.done[0] if self.done else None
         if not self.space:
             return Searched({}, math.nan, math.nan)
-        complete = [t for t in self.done if t.state == "complete" and math.isfinite(t.score)]
+        complete = _complete(self.done)
         if not complete:
             why = next((t.failed for t in self.done if t.failed), "no trial was made")
             raise ParameterError(
@@ -303,6 +337,10 @@ def has_parameter(model: Any, name: str) -> bool:
         return False
     inner = getattr(model, head)
     return not rest or (hasattr(inner, "get_params") and has_parameter(inner, rest))
+
+
+def _complete(trials: Sequence[Trial]) -> list[Trial]:
+    return [t for t in trials if t.state == "complete" and math.isfinite(t.score)]
 
 
 def _optuna() -> Any:

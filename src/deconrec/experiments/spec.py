@@ -47,7 +47,8 @@ class SearchPart(_Part):
     trials: 0 = the methods' defaults. splits: splits that a trial is judged on. at: the setting at which the one search
     for all settings is made; without it there is one a setting (and one in all for a method that never sees U, where
     only the size of U is swept). ranges, leave: other ranges, and parameters that are not searched ("dim", or
-    "kd-feature:dim" for one method).
+    "kd-feature:dim" for one method). finalists: so many of the best trials, and the method's own values, are judged on
+    the hold-outs of all splits, and the best of them is taken; 0 = the best on `splits`.
     """
 
     trials: Annotated[int, Field(ge=0)] = 0
@@ -56,6 +57,7 @@ class SearchPart(_Part):
     ranges: dict[str, Range] = {}
     leave: list[str] = []
     prune: bool = True
+    finalists: Annotated[int, Field(ge=0)] = 0
 
     def left(self, method: str) -> set[str]:
         """Parameters of a method that are not searched."""
