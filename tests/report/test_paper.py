@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,24 @@ def test_pictures(fake_result, settings, tmp_path: Path) -> None:
     again = {p: p.read_bytes() for p in tmp_path.iterdir()}
     write_pictures(result, tmp_path, "small")
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == again
+
+
+def test_a_sweep_of_many_methods_has_a_panel_each(fake_result, tmp_path: Path) -> None:
+    methods = ("mf", "mf-combined", *(f"method-{n}" for n in range(10)))
+    result = fake_result(methods=methods, metrics=("auc",), seeds=3, settings=({"dial": 0}, {"dial": 1}))
+    (path,) = write_pictures(reproduction(result, ("auc",)), tmp_path, "many")
+    svg = path.with_suffix(".svg").read_text()
+    assert svg.count('id="axes_') == 15  # 3 rows of 5, the last three empty
+    assert all(svg.count(f"<!-- {method} -->") == 1 for method in methods)
+    assert "grey: mf (dashed) and mf-combined (dotted)" in svg
+
+
+def test_a_method_far_from_all_others_does_not_flatten_them(fake_result, tmp_path: Path) -> None:
+    def drawn(gains: Sequence[float], settings: Sequence[dict]) -> str:
+        result = fake_result(metrics=("auc",), seeds=4, settings=settings, gains=gains)
+        (path,) = write_pictures(reproduction(result, ("auc",)), tmp_path, "far")
+        return path.with_suffix(".svg").read_text()
+
+    for settings in (({},), ({"dial": 0}, {"dial": 1})):
+        assert "beyond the frame: mf-uniform (0" in drawn((0, 0.5, -30, 0.2, 0.7, 0.9), settings)
+        assert "beyond" not in drawn((0, 0.5, -1, 0.2, 0.7, 0.9), settings)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 COLOURS = ("#0b6e99", "#b4541a", "#3f7d20", "#7a3e9d", "#a3333d", "#8a6d00", "#4a4a4a", "#0f7b6c")
 LEGEND_CHARACTERS = 88  # NOTE that stand beside each other below a figure
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
+ONE_FRAME = 9  # NOTE methods whose lines can still be told apart in one frame; more have a panel each
+COLUMNS = 5  # panels beside each other
+REFERENCES = ("mf", "mf-combined")  # in grey in every panel
+FAR = 12.0  # NOTE median absolute deviations from the median at which a method may flatten all others
+FLAT = 0.4  # NOTE share of the frame below which the others are flattened
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "deconrec",
     "text.parse_math": False,
@@ -66,19 +72,28 @@ def _drawn(result: Reproduction, reading: Reading, metric: str) -> dict[str, byt
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+        arrow = "higher is better" if higher_is_better(metric) else "lower is better"
+        title = f"{result.title}: {metric} ({arrow})"
+        if len(reading.settings) > 1 and len(reading.methods) > ONE_FRAME:
+            _panels(figure, result, reading, metric)
+            figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+            return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
         axes = figure.add_subplot()
         if len(reading.settings) > 1:
-            _sweep(axes, reading, metric)
+            for turn, method in enumerate(reading.methods):
+                _line(axes, reading, metric, method, turn)
+            _ticks(axes, reading)
+            axes.set_ylabel(metric)
         else:
             _points(axes, reading, metric)
-        _published(axes, result, reading, metric)
+        _published(axes, result, reading, metric, reading.methods)
+        _frame(axes, reading, metric)
         handles, labels = axes.get_legend_handles_labels()
         if labels:
             columns = max(1, min(4, LEGEND_CHARACTERS // (max(map(len, labels)) + 7)))
             figure.set_figheight(figure.get_figheight() + 0.17 * max(0, math.ceil(len(labels) / columns) - 3))
             figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
-        arrow = "higher is better" if higher_is_better(metric) else "lower is better"
-        axes.set_title(f"{result.title}: {metric} ({arrow})", fontsize=9, loc="left", wrap=True)
+        axes.set_title(title, fontsize=9, loc="left", wrap=True)
         return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
 
 
@@ -89,26 +104,55 @@ def _saved(figure: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def _sweep(axes: Axes, reading: Reading, metric: str) -> None:
-    """A line a method over the settings, with its 95 % band."""
+def _panels(figure: Figure, result: Reproduction, reading: Reading, metric: str) -> None:
+    """A panel a method, all with one scale and the reference methods in grey."""
+    rows = math.ceil(len(reading.methods) / COLUMNS)
+    figure.set_size_inches(2.0 * COLUMNS, 1.55 * rows + 0.5)
+    grid = list(figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flat)
+    for turn, (axes, method) in enumerate(zip(grid, reading.methods, strict=False)):
+        for shape, reference in zip(("--", ":"), REFERENCES, strict=True):
+            if reference in reading.methods and reference != method:
+                _line(axes, reading, metric, reference, turn, grey=shape)
+        _line(axes, reading, metric, method, turn)
+        _published(axes, result, reading, metric, [method])
+        axes.set_title(method, fontsize=8)
+        axes.tick_params(labelsize=7, labelbottom=turn >= len(reading.methods) - COLUMNS)
+        _ticks(axes, reading)
+    if beyond := _frame(axes, reading, metric, note=False):
+        figure.supylabel(f"beyond the frame: {beyond}", fontsize=7)
+    for axes in grid[len(reading.methods) :]:
+        axes.set_axis_off()
+    grey = " and ".join(
+        f"{m} ({s})" for m, s in zip(REFERENCES, ("dashed", "dotted"), strict=True) if m in reading.methods
+    )
+    paper = any(c.metric == metric and c.verdict != "not comparable" for c in result.verdict.cells)
+    says = [
+        ", ".join(reading.dials),
+        *([f"grey: {grey}"] if grey else []),
+        *(["hollow: the paper"] if paper else []),
+    ]
+    figure.supxlabel("; ".join(says), fontsize=8)
+
+
+def _line(axes: Axes, reading: Reading, metric: str, method: str, turn: int, grey: str = "") -> None:
+    """A method over the settings, with its 95 % band; in grey as a reference."""
+    settings, x, _ = _places(reading)
+    rows = [(p, reading.summary(method, metric, s)) for p, s in zip(x, settings, strict=True)]
+    known = [(p, r.mean, r.low, r.high) for p, r in rows if r is not None and r.mean is not None]
+    places, means = [k[0] for k in known], [k[1] for k in known]
+    if grey:
+        axes.plot(places, means, grey, color="#777777", lw=1.0)
+        return
+    colour = COLOURS[turn % len(COLOURS)]
+    axes.plot(places, means, color=colour, marker=SHAPES[turn % len(SHAPES)], ms=4.5, lw=1.4, label=method)
+    band = [k for k in known if k[2] is not None and k[3] is not None]
+    if band:
+        p, _, low, high = zip(*band, strict=True)
+        axes.fill_between(p, low, high, color=colour, alpha=0.12, lw=0)
+
+
+def _ticks(axes: Axes, reading: Reading) -> None:
     settings, x, axis = _places(reading)
-    for turn, method in enumerate(reading.methods):
-        rows = [(p, reading.summary(method, metric, s)) for p, s in zip(x, settings, strict=True)]
-        known = [(p, r.mean, r.low, r.high) for p, r in rows if r is not None and r.mean is not None]
-        colour = COLOURS[turn % len(COLOURS)]
-        axes.plot(
-            [k[0] for k in known],
-            [k[1] for k in known],
-            color=colour,
-            marker=SHAPES[turn % len(SHAPES)],
-            ms=4.5,
-            lw=1.4,
-            label=method,
-        )
-        band = [k for k in known if k[2] is not None and k[3] is not None]
-        if band:
-            p, _, low, high = zip(*band, strict=True)
-            axes.fill_between(p, low, high, color=colour, alpha=0.12, lw=0)
     if not numeric([s.get(d) for s in settings for d in reading.dials]) or len(reading.dials) > 1:
         axes.set_xticks(x, [", ".join(short(s.get(d)) for d in reading.dials) for s in settings])
     elif min(x) > 0 and max(x) >= 50 * min(x):
@@ -117,8 +161,38 @@ def _sweep(axes: Axes, reading: Reading, metric: str) -> None:
         axes.minorticks_off()
     else:
         axes.set_xticks(x, [f"{v:g}" for v in x])
-    axes.set_xlabel(axis)
-    axes.set_ylabel(metric)
+    if len(reading.methods) <= ONE_FRAME:
+        axes.set_xlabel(axis)
+
+
+def _frame(axes: Axes, reading: Reading, metric: str, note: bool = True) -> str:
+    """Leave methods that are far from all others outside the frame, and say so; gives what is outside, in words."""
+    means = {}
+    for method in reading.methods:
+        rows = [reading.summary(method, metric, s) for s in reading.settings]
+        known = [r for r in rows if r is not None and r.mean is not None]
+        if known:
+            means[method] = (sum(r.mean or 0.0 for r in known) / len(known), known)
+    if len(means) < 4:
+        return ""
+    middle = statistics.median(mean for mean, _ in means.values())
+    spread = statistics.median(abs(mean - middle) for mean, _ in means.values())
+    far = [m for m, (mean, _) in means.items() if abs(mean - middle) > FAR * spread]
+
+    def ends(methods: Iterable[str]) -> tuple[float, float]:
+        values = [v for m in methods for r in means[m][1] for v in (r.mean, r.low, r.high) if v is not None]
+        return min(values), max(values)
+
+    (low, high), (lowest, highest) = ends(m for m in means if m not in far), ends(means)
+    if not far or high - low > FLAT * (highest - lowest):
+        return ""
+    margin = 0.05 * (high - low)
+    sweep = len(reading.settings) > 1
+    (axes.set_ylim if sweep else axes.set_xlim)(low - margin, high + margin)
+    words = ", ".join(f"{m} ({means[m][0]:.3g})" for m in far)
+    if note:
+        axes.text(0.01, 0.01, f"beyond the frame: {words}", transform=axes.transAxes, fontsize=7, va="bottom")
+    return words
 
 
 def _places(reading: Reading) -> tuple[list[Setting], list[float], str]:
@@ -143,7 +217,9 @@ def _points(axes: Axes, reading: Reading, metric: str) -> None:
     axes.set_xlabel(metric)
 
 
-def _published(axes: Axes, result: Reproduction, reading: Reading, metric: str) -> None:
+def _published(
+    axes: Axes, result: Reproduction, reading: Reading, metric: str, methods: Sequence[str]
+) -> None:
     """The paper's figures as hollow marks, where they can be compared with ours."""
     cells = [c for c in result.verdict.cells if c.metric == metric and c.verdict != "not comparable"]
     if not cells:
@@ -157,7 +233,7 @@ def _published(axes: Axes, result: Reproduction, reading: Reading, metric: str) 
     place = {described(s): p for s, p in zip(settings, x, strict=True)}
     for turn, method in enumerate(reading.methods):
         own = [(place[described(c.setting)], c.paper) for c in cells if c.method == method]
-        if own:
+        if own and method in methods:
             colour, shape = COLOURS[turn % len(COLOURS)], SHAPES[turn % len(SHAPES)]
             label = "paper (hollow)" if method == cells[0].method else "_"  # "_": not in the legend
             axes.plot(
