@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from deconrec.evaluation.statistics import holm
 from deconrec.experiments.results import Claimed, Compared, Contrast, Published, Reproduction, Result, Verdict
-from deconrec.report.paper import markdown, metric_rows, search_rows, sections
+from deconrec.report.paper import floor_rows, markdown, metric_rows, search_rows, sections
 from deconrec.report.pictures import write_pictures
-from deconrec.report.reading import Reading
+from deconrec.report.reading import Reading, p_value
 
 
 def reproduction(result: Result, picture: tuple[str, ...] = ("auc",)) -> Reproduction:
@@ -134,3 +135,19 @@ def test_a_method_far_from_all_others_does_not_flatten_them(fake_result, tmp_pat
     for settings in (({},), ({"dial": 0}, {"dial": 1})):
         assert "beyond the frame: mf-uniform (0" in drawn((0, 0.5, -30, 0.2, 0.7, 0.9), settings)
         assert "beyond" not in drawn((0, 0.5, -1, 0.2, 0.7, 0.9), settings)
+
+
+def test_every_method_is_put_against_the_floors(fake_result) -> None:
+    result = reproduction(fake_result(metrics=("auc",), seeds=6, settings=({"dial": 0}, {"dial": 1})))
+    reading = Reading(result)
+    rows = floor_rows(reading, "mf-combined")
+    assert len(rows) == 2 * (len(result.methods) - 1)
+    tests = [reading.test(r["method"], "mf-combined", "auc", {"dial": int(r["setting"][-1])}) for r in rows]
+    expected = holm([t.p for t in tests if t is not None])
+    assert [r["p (Holm)"] for r in rows] == [p_value(p) for p in expected]
+    value = next(name for name in rows[0] if name.startswith("auc minus that of mf-combined"))
+    for row, test in zip(rows, tests, strict=True):
+        assert test is not None
+        assert row[value].startswith(f"{test.difference:+.3f}"[:4].replace("-", "−"))
+    assert floor_rows(reading, "absent") == []
+    assert "Every method against mf" in sections(result)

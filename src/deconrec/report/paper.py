@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deconrec.data.files import write_file
+from deconrec.evaluation.statistics import holm
 from deconrec.experiments.results import Compared, Reproduction, Setting
 from deconrec.report.reading import NONE, Reading, described, interval, number, p_value, seconds, short, span
 
 Row = dict[str, str]
 _LEAKED = "/leaked"
 DIGITS = 3  # of the papers' figures
+FLOORS = ("mf", "mf-combined")  # what every method has to beat
 
 
 def sections(result: Reproduction) -> dict[str, Any]:
@@ -22,6 +24,9 @@ def sections(result: Reproduction) -> dict[str, Any]:
     for metric in reading.group(None):
         if rows := metric_rows(result, reading, metric):
             out[f"{metric}: ours, the paper's, and the verdict"] = rows
+    for floor in FLOORS:
+        if rows := floor_rows(reading, floor):
+            out[f"Every method against {floor}"] = rows
     if result.verdict.claims:
         out["Claims of the paper, tested"] = claim_rows(result, reading)
     if searched := search_rows(result):
@@ -55,6 +60,36 @@ def metric_rows(result: Reproduction, reading: Reading, metric: str) -> list[Row
             row["unbiased rows"] = span([r.unbiased_rows for r in runs])
             row["s / fit"] = seconds(runs)
             rows.append(row)
+    return rows
+
+
+def floor_rows(reading: Reading, floor: str) -> list[Row]:
+    """One row a method and setting: its paired difference to a floor in the headline metric.
+
+    Holm's correction is over the methods and settings of this table: its question is who beats the floor.
+    """
+    if floor not in reading.methods or reading.headline is None:
+        return []
+    metric, d = reading.headline, max(DIGITS, reading.difference_digits(reading.headline))
+    found = [
+        (method, setting, test)
+        for setting in reading.settings
+        for method in reading.order(metric, setting)
+        if method != floor and (test := reading.test(method, floor, metric, setting)) is not None
+    ]
+    known = [t.p for _, _, t in found if t.p is not None]
+    corrected: Iterator[float] = iter(holm(known) if known else [])
+    rows = []
+    for method, setting, test in found:
+        row: Row = {"setting": described(setting)} if len(reading.settings) > 1 else {}
+        p = None if test.p is None else float(next(corrected))
+        row |= {
+            "method": method,
+            f"{metric} minus that of {floor} (95 % interval)": f"{number(test.difference, d, sign=True)} "
+            + interval(test, d, sign=True),
+            "p (Holm)": p_value(p),
+        }
+        rows.append(row)
     return rows
 
 
