@@ -75,6 +75,15 @@ def test_variants(spec):
     check_estimator(model, exclude=VARIANTS[spec]).raise_for_failures()
 
 
+BACKBONES = [key for key, model in ESTIMATORS.items() if "backbone" in model.get_params(deep=False)]
+
+
+@pytest.mark.slow  # every check, learning included; the fast tests hold some methods to the contract
+@pytest.mark.parametrize("key", BACKBONES)
+def test_methods_on_the_backbone_with_features(key):
+    check_estimator(ESTIMATORS[key].clone().set_params(backbone="fm")).raise_for_failures()
+
+
 # ---------------------------------------------------------------------- a method from elsewhere
 @dataclass(kw_only=True, eq=False, repr=False)
 class SVD(Estimator):

@@ -115,6 +115,8 @@ class Estimator(Parameterised, ABC):
 
     paper: ClassVar[str] = ""  # key in `references.PAPERS`
     title: ClassVar[str] = ""
+    # Settings that a search tries after the method's own: where a method extends another, that one's.
+    starts: ClassVar[tuple[Mapping[str, Any], ...]] = ()
 
     users_: Vocabulary
     items_: Vocabulary

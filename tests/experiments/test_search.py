@@ -47,6 +47,21 @@ def test_a_trial_is_the_mean_over_splits_and_the_first_is_the_model(splits) -> N
     assert again.scores == best.scores
 
 
+def test_a_method_that_extends_another_is_tried_at_its_settings_too() -> None:
+    search = Searcher(dc.ResDR(), 5)
+    assert search.ask() == {}
+    search.tell({}, Tried((0.5,), 1.0), 1)
+    assert search.ask() == {"shared": True, "imputation_weight": 0.1}
+    search.tell(search.ask(), Tried((0.6,), 1.0), 1)
+    third = search.ask()
+    assert third not in ({}, search.starts[0])
+    assert Searcher(dc.ResDR(), 5, fixed={"shared"}).starts == []  # half a setting is none
+    for method in dc.METHODS.values():
+        for start in method.starts:
+            method(**start).check_params()
+            assert set(start) <= set(search_space(method()))
+
+
 def test_no_test_part_is_opened(splits) -> None:
     data, _ = dc.simulate.pairs(n_users=70, n_items=30, exposure_rate=0.2, unbiased_share=0.2, seed=0)
     parts = PairsSplit(seed=0).apply(data)

@@ -11,6 +11,7 @@ from deconrec.checks.fixtures import confounded
 from deconrec.errors import ParameterError
 from deconrec.methods.kd_feature import KDFeature
 from deconrec.methods.mf import MF
+from deconrec.saving import load_model
 from deconrec.training.program import evaluate_step
 from manual import distill, risks
 from manual.batches import batches, dense, probabilities, scramble, tiny, value
@@ -161,14 +162,28 @@ def test_concat_with_factors_at_0_is_mf():
 
 
 @pytest.mark.parametrize(
-    ("parameters", "name"), [({"dim": 4}, "dim"), ({"backbone": "fm"}, "backbone")], ids=["dim", "backbone"]
+    ("student", "own", "name"),
+    [({"dim": 4}, {"dim": 3}, "dim"), ({"backbone": "mf"}, {"backbone": "fm"}, "backbone")],
+    ids=["dim", "backbone"],
 )
-def test_a_teacher_of_another_form_is_refused(parameters, name):
-    settings = {"dim": 3, "teacher": teacher()} | parameters
+def test_a_teacher_of_another_form_is_refused(student, own, name):
     with pytest.raises(
         ParameterError, match=rf"'{name}' of KDFeature must be its teacher's when mode='hint'"
     ):
-        KDFeature(mode="hint", **settings).fit(tiny())
+        KDFeature(mode="hint", teacher=MF(population="uniform", **own), **student).fit(tiny())
+
+
+def test_a_teacher_that_says_nothing_has_the_form_of_its_student(tmp_path):
+    data = tiny()
+    alike = KDFeature(dim=5, epochs=3, backbone="fm").fit(data)
+    told = KDFeature(dim=5, epochs=3, backbone="fm", teacher=MF(population="uniform", dim=5, backbone="fm"))
+    assert alike.teacher_.get_params()["dim"] == 5
+    assert alike.teacher_.backbone == "fm"
+    pairs = np.array([0, 1]), np.array([1, 0])
+    expected = told.fit(data)._pairs(*pairs)
+    assert np.array_equal(alike._pairs(*pairs), expected)
+    alike.save(tmp_path / "model")
+    assert np.array_equal(load_model(tmp_path / "model")._pairs(*pairs), expected)
 
 
 CHECKED = [("alter", "mf"), ("hint", "mf"), ("init", "fm"), ("concat", "fm")]

@@ -38,6 +38,7 @@ from deconrec.experiments.search import (
     has_parameter,
     named_settings,
     space_of,
+    starts_of,
 )
 from deconrec.experiments.spec import COMMAND, Setting, Spec, load_spec
 from deconrec.experiments.store import Store, key_of, packed, unpacked
@@ -240,6 +241,8 @@ class _Work:
         ranges = {n: r.search() for n, r in spec.search.ranges.items()}
         seeds = list(range(spec.search.splits))
         prototype = prepared(method, base)
+        space = space_of(prototype, fixed, ranges)
+        starts = starts_of(prototype, space)
         key = key_of(
             kind="search",
             data=case.fingerprint,
@@ -248,8 +251,9 @@ class _Work:
             setting=wanted,
             split=_split(case.plan),
             seeds=seeds,
-            space={n: asdict(s) for n, s in space_of(prototype, fixed, ranges).items()},
+            space={n: asdict(s) for n, s in space.items()},
             prune=spec.search.prune,
+            **({"starts": starts} if starts else {}),
         )
         if key not in self.searches:
             searcher = Searcher(

@@ -120,9 +120,9 @@ class Searcher:
     """A search that can stop after any trial and go on from its record: each suggestion follows from the seed and
     the trials before it.
 
-    The first trial is the method as it is. Each later one keeps the best so far and changes a third of its parameters,
-    drawn at random, to what Optuna's TPE suggests: with ten parameters and thirty trials, changing all of them at
-    once seldom comes near a good starting point again.
+    The first trial is the method as it is, the next are its further `starts`. Each later one keeps the best so far and
+    changes a third of its parameters, drawn at random, to what Optuna's TPE suggests: with ten parameters and thirty
+    trials, changing all of them at once seldom comes near a good starting point again.
 
     Parameters
     ----------
@@ -153,6 +153,7 @@ class Searcher:
         self.space = space_of(model, fixed, ranges)
         self.trials = trials if self.space else 1
         self.seed, self.prune = seed, prune
+        self.starts = starts_of(model, self.space)
         self.own = {k: v for k, v in _present(model, self.space).items() if v is not None}
         self.done: list[Trial] = list(done)[: self.trials]
 
@@ -163,8 +164,8 @@ class Searcher:
 
     def ask(self) -> dict[str, Any]:
         """Parameters of the next trial."""
-        if not self.done:
-            return {}
+        if len(self.done) <= len(self.starts):
+            return self.starts[len(self.done) - 1] if self.done else {}
         optuna = _optuna()
         turn = self.seed * 10_007 + len(self.done)
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=turn))
@@ -323,6 +324,12 @@ def space_of(
     """What a search of this method would vary, by dotted name."""
     space = search_space(model) | {n: r for n, r in (ranges or {}).items() if has_parameter(model, n)}
     return {name: search for name, search in space.items() if name not in fixed}
+
+
+def starts_of(model: Estimator, space: Mapping[str, Search]) -> list[dict[str, Any]]:
+    """The further settings that a search begins with; none of a parameter that it leaves alone."""
+    found = [{n: v for n, v in start.items() if n in space} for start in model.starts]
+    return [start for start, whole in zip(found, model.starts, strict=True) if len(start) == len(whole)]
 
 
 def named_settings(spec: str) -> set[str]:

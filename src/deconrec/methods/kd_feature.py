@@ -20,14 +20,15 @@ Deviations. 1. Hint on factors (the paper's on hidden layers of an autoencoder).
             student therefore starts at the values that the teacher started at (one seed), so that axes agree. 2. The
             teacher's biases are handed over in init and alter, so that factors are not read without them, not in
             concat. 3. alter: three passes over users for one over items, the global bias with the users.
-            4. The teacher has the student's `backbone`, and but for concat its `dim`. 5. Adam.
+            4. The teacher has the student's `backbone`, and but for concat its `dim`: where its own are those that a
+            teacher has unless told otherwise, they are the student's. 5. Adam.
 Paper.      [Liu2020]; as a baseline, [Li2023] section 5, which does not say which form.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -118,17 +119,25 @@ class KDFeature(PairEstimator):
         """Ranges, and that the teacher's factors fit the student's."""
         super().check_params()
         check_teacher(self.teacher, "KDFeature")
-        same = ("backbone",) if self.mode == "concat" else ("backbone", "dim")
-        for name in same:
+        for name, usual in self.handed_down.items():
             theirs, mine = getattr(self.teacher, name, None), getattr(self, name)
-            if theirs != mine:
+            if theirs not in (usual, mine):
                 raise ParameterError(
                     f"'{name}' of KDFeature must be its teacher's when mode='{self.mode}' ({theirs!r}); got {mine!r}. "
-                    f"Set teacher.{name} too."
+                    f"Leave teacher.{name} out, or set it to the same."
                 )
 
+    @property
+    def handed_down(self) -> dict[str, Any]:
+        """What the teacher takes from the student where its own value is the usual one, and that value."""
+        usual = type(self.teacher)()
+        same = ("backbone",) if self.mode == "concat" else ("backbone", "dim")
+        return {name: getattr(usual, name, None) for name in same}
+
     def _nuisances(self) -> dict[str, Parameterised]:
-        return super()._nuisances() if self.taught else {}
+        if not self.taught:
+            return {}
+        return {"teacher": self.teacher.clone().set_params(**{n: getattr(self, n) for n in self.handed_down})}
 
     @property
     def reads_space(self) -> bool:

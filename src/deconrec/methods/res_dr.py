@@ -74,6 +74,7 @@ class ResDR(PairEstimator):
 
     paper = "Li2023"
     title = "Residual DR"
+    starts = ({"shared": True, "imputation_weight": 0.1},)  # ESCM2-DR's
 
     if TYPE_CHECKING:  # held while training; an annotation here would be a parameter
         evidence_: Evidence
@@ -87,7 +88,7 @@ class ResDR(PairEstimator):
         search=Search(0.01, 0.5, log=True),
     )
     imputation_weight: float = parameter(
-        1.0, "weight alpha of L_IMP", above=0, search=Search(0.1, 1, log=True)
+        1.0, "weight alpha of L_IMP", above=0, search=Search(0.03, 3, log=True)
     )
     outcome_weight: float = parameter(
         1.0, "weight beta of the CVR bundle", above=0, search=Search(0.1, 10, log=True)

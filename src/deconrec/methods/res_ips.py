@@ -74,6 +74,7 @@ class ResIPS(PairEstimator):
 
     paper = "Li2023"
     title = "Residual IPS"
+    starts = ({"shared": True, "ctcvr_weight": 3.0},)  # ESCM2-IPS's
 
     if TYPE_CHECKING:  # held while training; an annotation here would be a parameter
         evidence_: Evidence

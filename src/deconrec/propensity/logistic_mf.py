@@ -32,6 +32,7 @@ from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, lo
 from deconrec.training.trainer import Trainer
 
 LARGEST_GRID = 50_000_000  # pairs
+PASS = 9  # NOTE most steps of a pass over a grid: smaller blocks of a large one leave the noise of their last steps
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -47,7 +48,7 @@ class LogisticMF(Propensity):
     lr: float = parameter(0.03, "learning rate of Adam", above=0)
     l2: float = parameter(1e-5, "weight of (1/2)||theta||^2", low=0, search=Search(1e-7, 1e-3, log=True))
     epochs: int = parameter(40, "passes over D", low=1)
-    batch: int = parameter(32_768, "pairs in a step", low=1)
+    batch: int = parameter(32_768, "pairs in a step, at least: a ninth of D where that is more", low=1)
     floor: float | None = parameter(
         None,
         "smallest propensity; none = the log's density, at most 0.1",
@@ -73,7 +74,7 @@ class LogisticMF(Propensity):
             self.nets_ = self.nets(Spec.of(data))
             sampler: Sampler = UniformPairs(max(1, self.batch // 4), self.batch)
             if data.n_users * data.n_items <= LARGEST_GRID:
-                sampler = Blocks.of_cells(data.shape, self.batch)
+                sampler = Blocks.of_cells(data.shape, max(self.batch, data.n_users * data.n_items // PASS))
             trainer = Trainer(self.epochs, Adam(self.lr, self.l2), seed=self.seed)
             tables = feature_tables(data) if self.backbone == "fm" else NO_TABLES
             source = Source.of(data, tables)
