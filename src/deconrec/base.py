@@ -115,7 +115,7 @@ class Estimator(Parameterised, ABC):
 
     paper: ClassVar[str] = ""  # key in `references.PAPERS`
     title: ClassVar[str] = ""
-    # Settings that a search tries after the method's own: where a method extends another, that one's.
+    # Further settings that a search tries after the method's own: where a method extends another, that one's.
     starts: ClassVar[tuple[Mapping[str, Any], ...]] = ()
 
     users_: Vocabulary
@@ -130,6 +130,11 @@ class Estimator(Parameterised, ABC):
     covered_items_: np.ndarray
 
     # ------------------------------------------------------------------ hooks
+    @property
+    def inert(self) -> frozenset[str]:
+        """Dotted names of parameters without effect at the present settings: a search spends no trial on them."""
+        return frozenset()
+
     @property
     @abstractmethod
     def tags(self) -> Tags:

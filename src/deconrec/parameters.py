@@ -40,6 +40,7 @@ def parameter(
     below: float | None = None,
     choices: tuple[Any, ...] | None = None,
     search: Search | None = None,
+    later: bool = False,
 ) -> Any:
     """A hyper-parameter.
 
@@ -50,9 +51,12 @@ def parameter(
     low, high: closed bounds; above, below: open bounds. Of a tuple, bounds of each entry.
     choices: the allowed values.
     search: where tuning looks.
+    later: added when records without it were kept; its default is what the method did before.
     """
     rules = {"low": low, "high": high, "above": above, "below": below, "choices": choices}
-    return dataclasses.field(default=default, metadata={"doc": doc, "rules": rules, "search": search})
+    return dataclasses.field(
+        default=default, metadata={"doc": doc, "rules": rules, "search": search, "later": later}
+    )
 
 
 def nuisance(factory: Any, doc: str, options: Mapping[str, Any]) -> Any:
@@ -158,6 +162,17 @@ class Parameterised:
                 out[field.name] = {"name": name, "params": value.describe()}
             else:
                 out[field.name] = _plain(value)
+        return out
+
+    def essence(self) -> dict[str, Any]:
+        """`describe`, less what was added later and stands at its default: what earlier records say too."""
+        out = self.describe()
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Parameterised):
+                out[field.name]["params"] = value.essence()
+            elif field.metadata.get("later") and value == field.default:
+                del out[field.name]
         return out
 
     @classmethod

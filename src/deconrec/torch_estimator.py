@@ -21,7 +21,7 @@ from deconrec.data.dataset import Dataset, Log
 from deconrec.data.split import ValidationPart
 from deconrec.errors import DataError, MissingUnbiasedLog, ParameterError
 from deconrec.evaluation.calibration import platt
-from deconrec.evaluation.overlap import Overlap
+from deconrec.evaluation.overlap import Overlap, refuse_constant
 from deconrec.evaluation.ranking import place_block
 from deconrec.evaluation.rating import auc, logloss, mse
 from deconrec.losses.elementwise import ErrorKind, error
@@ -324,6 +324,8 @@ class PairEstimator(TorchEstimator):
         if logit is None:
             return None
         p, floor = torch.sigmoid(logit).cpu().numpy(), getattr(self, "floor_", 0.0)
+        if len(self.history_) and (w is None or bool(w.max() - w.min() <= 1e-6 * w.max())):
+            refuse_constant(p, floor, type(self).__name__)
         overlap = Overlap.of(p, floor, None if w is None else w.cpu().numpy())
         overlap.warn(type(self).__name__)
         return overlap

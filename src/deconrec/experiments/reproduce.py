@@ -633,8 +633,8 @@ def _sees_unbiased(model: Estimator, plan: Plan) -> bool:
 
 
 def _described(model: Estimator) -> dict[str, Any]:
-    """All parameters but the seed, which a run's key holds apart."""
-    return {n: v for n, v in finite(model.describe()).items() if n != "seed"}
+    """The parameters in a run's key; the seed stands beside them."""
+    return {n: v for n, v in finite(model.essence()).items() if n != "seed"}
 
 
 def _split(plan: Plan) -> dict[str, Any]:

@@ -290,7 +290,7 @@ def try_out(
 
 
 def search_space(model: Parameterised, prefix: str = "") -> dict[str, Search]:
-    """Search ranges of a method's parameters and of its nuisances', by dotted name."""
+    """Search ranges of a method's parameters and of its nuisances', by dotted name, less those without effect."""
     space: dict[str, Search] = {}
     for one in dataclasses.fields(model):
         value = getattr(model, one.name)
@@ -298,7 +298,8 @@ def search_space(model: Parameterised, prefix: str = "") -> dict[str, Search]:
             space |= search_space(value, f"{prefix}{one.name}.")
         elif one.metadata.get("search") is not None:
             space[f"{prefix}{one.name}"] = one.metadata["search"]
-    return space
+    inert: frozenset[str] = getattr(model, "inert", frozenset())
+    return {name: search for name, search in space.items() if name.removeprefix(prefix) not in inert}
 
 
 def judged(model: Estimator, validation: ValidationPart) -> float:

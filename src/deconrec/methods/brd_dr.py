@@ -9,7 +9,7 @@ Risk (Ding et al. 2022).   min_theta max_w  L_DR(theta, w) - L_DR(theta_0, w)
     e       error of `prediction` on (u, i)      e_hat  d(sigma(m_ui), r_hat_ui), m the logit of `imputation`
     e_0     error of the benchmark, a DR-JL      e_hat_0  d(sigma(m_ui), r_hat_0,ui)
             fitted first and frozen              g = e - e_0,  g_hat = e_hat - e_hat_0
-The maximum over the box: w = b where g > g_hat and a elsewhere.
+The maximum over the box (`mode="closed"`): w = b where g > g_hat and a elsewhere.
 
 Needs.      a biased log; what the benchmark's propensity needs.
 Assumes.    every pair could have been exposed; bounded hidden confounding, as in RD-DR. "Never worse" is said as in
@@ -33,8 +33,10 @@ from torch import Tensor
 from deconrec.base import Spec, Tags
 from deconrec.data.dataset import Dataset
 from deconrec.evaluation.overlap import Overlap
-from deconrec.methods.brd_ips import matched, started
+from deconrec.methods.brd_ips import SHARED, matched, started
 from deconrec.methods.dr_jl import DRJL
+from deconrec.methods.rd_ips import ascent
+from deconrec.nn.tables import ItemOutcomeTable
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Parameterised, Search, nuisance, parameter
 from deconrec.propensity.sensitivity import surplus, worst_odds
@@ -62,9 +64,29 @@ class BRDDR(PairEstimator):
         search=Search(1, 25, log=True),
     )
     warm_start: bool = parameter(True, "start from the benchmark; False = from random values")
+    mode: str = parameter(
+        "closed",
+        "worst weights: closed = the exact maximum over the box, table = learned by gradient ascent",
+        choices=("closed", "table"),
+        later=True,
+    )
+    weight_lr: float = parameter(
+        0.1,
+        "table: learning rate of the ascent",
+        above=0,
+        search=Search(0.01, 1, log=True),
+        later=True,
+    )
+    every: int = parameter(5, "table: epochs between two passes of the ascent", low=1, later=True)
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         benchmark_: DRJL
+
+    @property
+    def inert(self) -> frozenset[str]:
+        """What the table alone reads, and what the benchmark takes from this method."""
+        theirs = frozenset(f"benchmark.{name}" for name in SHARED)
+        return theirs if self.mode == "table" else theirs | {"weight_lr", "every"}
 
     @property
     def tags(self) -> Tags:
@@ -86,18 +108,26 @@ class BRDDR(PairEstimator):
         return self.benchmark_.overlap_
 
     def nets(self, spec: Spec) -> Nets:
-        """Prediction and imputation, the benchmark's values in both on a warm start."""
+        """Prediction and imputation, the benchmark's values in both on a warm start; the odds in table mode."""
         names = ("prediction", "imputation")
-        return Nets(**{name: started(self, name, spec, self.benchmark_) for name in names})
+        nets = {name: started(self, name, spec, self.benchmark_) for name in names}
+        if self.mode == "table":
+            nets["weight"] = ItemOutcomeTable(spec.n_items)
+        return Nets(**nets)
 
     def program(self) -> Program:
-        """Imputation and prediction in turn, on each block."""
-        return [
-            Phase(
-                Step(self.imputation_risk, updates=("imputation",)),
-                Step(self.brd_risk, updates=("prediction",)),
-            )
-        ]
+        """Imputation and prediction in turn, on each block; in table mode an ascent pass before, every few epochs."""
+        descent = Phase(
+            Step(self.imputation_risk, updates=("imputation",)),
+            Step(self.brd_risk, updates=("prediction",)),
+        )
+        if self.mode == "closed":
+            return [descent]
+        return [Phase(ascent(self.adversary, self.uncertainty, self.weight_lr), every=self.every), descent]
+
+    def odds(self, nets: Nets, pairs: Pairs, x: Tensor) -> Tensor:
+        """(n,) odds of the weights on x: worst over the box, or from the table."""
+        return worst_odds(x, self.uncertainty) if self.mode == "closed" else nets.weight(pairs)
 
     def errors(self, nets: Nets, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """(e, e_hat) of pairs; e means something only where o = 1."""
@@ -126,5 +156,11 @@ class BRDDR(PairEstimator):
         return {
             "direct_gap": d.expect(self.gaps(nets, d)[1]),
             "correction_gap": o.expect(x / p),
-            "robust": o.expect(surplus(p, worst_odds(x, self.uncertainty)) * x),
+            "robust": o.expect(surplus(p, self.odds(nets, o, x)) * x),
         }
+
+    def adversary(self, nets: Nets, b: Batch) -> Terms:
+        """What the table adds to the nominal gap."""
+        o = b.observed
+        g, g_hat = self.gaps(nets, o)
+        return {"adversary": o.expect(surplus(self.benchmark_.propensity_(o), nets.weight(o)) * (g - g_hat))}

@@ -7,16 +7,17 @@ Risk (Ding et al. 2022).   min_theta max_w  L_IPS(theta, w) - L_IPS(theta_0, w)
                          = min_theta (1/|D|) sum_D o max_w w (e - e_0),   w in [a, b]
     a, b   as in RD-IPS, Gamma `uncertainty`     p     the benchmark's propensity
     e      error of `prediction` on (u, i)       e_0   error of the benchmark, an IPS fitted first and frozen
-The maximum over the box: w = b where e > e_0 and a elsewhere.
+The maximum over the box (`mode="closed"`): w = b where e > e_0 and a elsewhere.
 
 Needs.      a biased log; what the benchmark's propensity needs.
 Assumes.    every pair could have been exposed; bounded hidden confounding, as in RD-IPS. "Never worse" is said of the
             weighted error on the training log under each weight in the box, at the minimum; not of a test metric, nor
             where training stops early.
 Limits.     theta = theta_0: the risk is 0 for every w, so that its minimum is at most 0. uncertainty = 1: L_IPS less a
-            constant, with its gradient exactly.
-Deviations. 1. The maximum in closed form (the paper ascends learned weights, with gradient clipping). 2. Adam, means
-            instead of sums. 3. The benchmark's network has this method's backbone, dim and error.
+            constant, with its gradient exactly. Closed form >= any table of odds >= 0 at theta = theta_0.
+Deviations. 1. The default is the maximum in closed form; the paper's learned weights (item x outcome class, ascended by
+            gradient) are `mode="table"`, without its clipping, as odds in a box as in RD-IPS. 2. Adam, means instead
+            of sums. 3. The benchmark's network has this method's backbone, dim and error.
 Paper.      [Ding2022]
 """
 
@@ -33,6 +34,8 @@ from deconrec.base import Spec, Tags
 from deconrec.data.dataset import Dataset
 from deconrec.evaluation.overlap import Overlap
 from deconrec.methods.ips import IPS
+from deconrec.methods.rd_ips import ascent
+from deconrec.nn.tables import ItemOutcomeTable
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Parameterised, Search, nuisance, parameter
 from deconrec.propensity.sensitivity import surplus, worst_odds
@@ -59,9 +62,29 @@ class BRDIPS(PairEstimator):
         search=Search(1, 25, log=True),
     )
     warm_start: bool = parameter(True, "start from the benchmark; False = from random values")
+    mode: str = parameter(
+        "closed",
+        "worst weights: closed = the exact maximum over the box, table = learned by gradient ascent",
+        choices=("closed", "table"),
+        later=True,
+    )
+    weight_lr: float = parameter(
+        0.1,
+        "table: learning rate of the ascent",
+        above=0,
+        search=Search(0.01, 1, log=True),
+        later=True,
+    )
+    every: int = parameter(5, "table: epochs between two passes of the ascent", low=1, later=True)
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         benchmark_: IPS
+
+    @property
+    def inert(self) -> frozenset[str]:
+        """What the table alone reads, and what the benchmark takes from this method."""
+        theirs = frozenset(f"benchmark.{name}" for name in SHARED)
+        return theirs if self.mode == "table" else theirs | {"weight_lr", "every"}
 
     @property
     def tags(self) -> Tags:
@@ -88,12 +111,22 @@ class BRDIPS(PairEstimator):
         return self.benchmark_.overlap_
 
     def nets(self, spec: Spec) -> Nets:
-        """Prediction, the benchmark's values in it on a warm start."""
-        return Nets(prediction=started(self, "prediction", spec, self.benchmark_))
+        """Prediction, the benchmark's values in it on a warm start; the table of odds in table mode."""
+        prediction = started(self, "prediction", spec, self.benchmark_)
+        if self.mode == "closed":
+            return Nets(prediction=prediction)
+        return Nets(prediction=prediction, weight=ItemOutcomeTable(spec.n_items))
 
     def program(self) -> Program:
-        """One step."""
-        return [Phase(Step(self.brd_risk, updates=("prediction",)))]
+        """Descent; in table mode an ascent pass before it, every few epochs."""
+        descent = Phase(Step(self.brd_risk, updates=("prediction",)))
+        if self.mode == "closed":
+            return [descent]
+        return [Phase(ascent(self.adversary, self.uncertainty, self.weight_lr), every=self.every), descent]
+
+    def odds(self, nets: Nets, pairs: Pairs, x: Tensor) -> Tensor:
+        """(n,) odds of the weights on x: worst over the box, or from the table."""
+        return worst_odds(x, self.uncertainty) if self.mode == "closed" else nets.weight(pairs)
 
     @torch.no_grad()
     def benchmark_error(self, pairs: Pairs) -> Tensor:
@@ -107,8 +140,14 @@ class BRDIPS(PairEstimator):
         p = self.benchmark_.propensity_(o)
         return {
             "gap": o.expect(gap / p),
-            "robust": o.expect(surplus(p, worst_odds(gap, self.uncertainty)) * gap),
+            "robust": o.expect(surplus(p, self.odds(nets, o, gap)) * gap),
         }
+
+    def adversary(self, nets: Nets, b: Batch) -> Terms:
+        """What the table adds to the nominal gap."""
+        o = b.observed
+        gap = self.d(nets.prediction(o), o.r) - self.benchmark_error(o)
+        return {"adversary": o.expect(surplus(self.benchmark_.propensity_(o), nets.weight(o)) * gap)}
 
 
 def matched(benchmark: PairEstimator, model: PairEstimator) -> PairEstimator:

@@ -58,7 +58,10 @@ class EASE(Estimator):
     title = "Embarrassingly shallow autoencoder"
 
     reads: str = parameter(
-        "positives", "what X marks: positive outcomes, or every exposure", choices=("positives", "exposures")
+        "positives",
+        "what X marks: positive outcomes, or every exposure",
+        choices=("positives", "exposures"),
+        search=Search(choices=("positives", "exposures")),
     )
     ridge: float | None = parameter(
         None,

@@ -99,7 +99,12 @@ class KDFeature(PairEstimator):
         "both", "init, alter, hint: whose factors are taken", choices=("both", "user", "item")
     )
     weight: float = parameter(0.1, "hint: weight c of the distance", low=0, search=Search(1e-3, 1, log=True))
-    dim: int = parameter(32, "number of factors; but for concat also the teacher's", low=1)
+    dim: int = parameter(
+        32,
+        "number of factors; but for concat also the teacher's",
+        low=1,
+        search=Search(4, 128, log=True, whole=True),
+    )
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         teacher_: MF
@@ -109,6 +114,12 @@ class KDFeature(PairEstimator):
         """Needs a randomised log unless the teacher has no weight."""
         uses = self.taught
         return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs", uses_features=self.reads_features)
+
+    @property
+    def inert(self) -> frozenset[str]:
+        """What hint alone reads, and what the teacher takes from the student."""
+        theirs = frozenset(f"teacher.{name}" for name in self.handed_down)
+        return theirs if self.mode == "hint" else theirs | {"weight"}
 
     @property
     def taught(self) -> bool:

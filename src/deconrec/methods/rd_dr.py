@@ -28,14 +28,14 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from deconrec.base import Propensity, Spec, Tags
-from deconrec.methods.rd_ips import into_box
+from deconrec.methods.rd_ips import ascent
 from deconrec.nn.tables import ItemOutcomeTable
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, nuisance, parameter
 from deconrec.propensity import PROPENSITIES, LogisticMF
 from deconrec.propensity.sensitivity import surplus, worst_odds
 from deconrec.torch_estimator import PairEstimator
-from deconrec.training.program import Adam, Loss, Nets, Phase, Program, Step, Terms
+from deconrec.training.program import Nets, Phase, Program, Step, Terms
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -67,6 +67,11 @@ class RDDR(PairEstimator):
         propensity_: Propensity
 
     @property
+    def inert(self) -> frozenset[str]:
+        """What the table alone reads."""
+        return frozenset() if self.mode == "table" else frozenset({"weight_lr", "every"})
+
+    @property
     def tags(self) -> Tags:
         """Needs a randomised log where its propensity does."""
         needs = self.propensity.needs_unbiased
@@ -89,15 +94,11 @@ class RDDR(PairEstimator):
         )
         if self.mode == "closed":
             return [descent]
-        ascent = [
-            self._ascent(self.adversary, "weight"),
-            self._ascent(self.imputation_adversary, "imputation_weight"),
+        worst = [
+            ascent(loss, self.uncertainty, self.weight_lr, name)
+            for loss, name in ((self.adversary, "weight"), (self.imputation_adversary, "imputation_weight"))
         ]
-        return [Phase(*ascent, every=self.every), descent]
-
-    def _ascent(self, loss: Loss, name: str) -> Step:
-        project, optimizer = into_box(self.uncertainty, name), Adam(self.weight_lr)
-        return Step(loss, updates=(name,), ascend=True, project=project, optimizer=optimizer)
+        return [Phase(*worst, every=self.every), descent]
 
     def errors(self, nets: Nets, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """(e, e_hat) of pairs; e means something only where o = 1."""

@@ -37,7 +37,7 @@ from deconrec.parameters import Search, nuisance, parameter
 from deconrec.propensity import PROPENSITIES, LogisticMF
 from deconrec.propensity.sensitivity import surplus, worst_odds
 from deconrec.torch_estimator import PairEstimator
-from deconrec.training.program import Adam, Nets, Phase, Program, Step, Terms
+from deconrec.training.program import Adam, Loss, Nets, Phase, Program, Step, Terms
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -68,6 +68,11 @@ class RDIPS(PairEstimator):
         propensity_: Propensity
 
     @property
+    def inert(self) -> frozenset[str]:
+        """What the table alone reads."""
+        return frozenset() if self.mode == "table" else frozenset({"weight_lr", "every"})
+
+    @property
     def tags(self) -> Tags:
         """Needs a randomised log where its propensity does."""
         needs = self.propensity.needs_unbiased
@@ -91,14 +96,7 @@ class RDIPS(PairEstimator):
         descent = Phase(Step(self.rd_risk, updates=("prediction",)))
         if self.mode == "closed":
             return [descent]
-        ascent = Step(
-            self.adversary,
-            updates=("weight",),
-            ascend=True,
-            project=into_box(self.uncertainty, "weight"),
-            optimizer=Adam(self.weight_lr),
-        )
-        return [Phase(ascent, every=self.every), descent]
+        return [Phase(ascent(self.adversary, self.uncertainty, self.weight_lr), every=self.every), descent]
 
     def odds(self, nets: Nets, pairs: Pairs, x: Tensor) -> Tensor:
         """(n,) odds of the weights on x: worst over the box, or from the table."""
@@ -115,6 +113,11 @@ class RDIPS(PairEstimator):
         o = b.observed
         e = self.d(nets.prediction(o), o.r)
         return {"adversary": o.expect(surplus(self.propensity_(o), nets.weight(o)) * e)}
+
+
+def ascent(loss: Loss, uncertainty: float, lr: float, name: str = "weight") -> Step:
+    """The step that raises a loss in the table `name` of odds, inside its box."""
+    return Step(loss, updates=(name,), ascend=True, project=into_box(uncertainty, name), optimizer=Adam(lr))
 
 
 def into_box(uncertainty: float, name: str) -> Callable[[Nets], None]:

@@ -50,7 +50,7 @@ from deconrec.data.dataset import Dataset
 from deconrec.data.split import ValidationPart
 from deconrec.errors import ParameterError
 from deconrec.losses.elementwise import cross_entropy, product_error
-from deconrec.methods.res_ips import agreed_tilt, doubly_robust, evidence, half, warm
+from deconrec.methods.res_ips import agreed_tilt, apart, doubly_robust, evidence, half, residual, warm
 from deconrec.nn.backbone import density_logit
 from deconrec.nn.tables import ClassLogit, OutcomeLogit
 from deconrec.nn.towers import Tower
@@ -112,6 +112,15 @@ class ResDR(PairEstimator):
         "in what the two logs must agree: outcomes = how often each occurs, loss = the mean error (the paper's)",
         choices=("outcomes", "loss"),
     )
+    distance: str = parameter(
+        "squared", "loss: d of the two mean errors", choices=("squared", "absolute"), later=True
+    )
+    residual: str = parameter(
+        "mf",
+        "loss: residual networks: mf = one of ids, head = linear on the nominal networks' factors, held fixed",
+        choices=("mf", "head"),
+        later=True,
+    )
     slack: float = parameter(
         2.0, "outcomes: standard errors of the randomised frequencies by which the logs may differ", low=0
     )
@@ -129,13 +138,26 @@ class ResDR(PairEstimator):
     scheme: str = parameter(
         "mtl", "multi-task, joint or double learning (Figure 2)", choices=("mtl", "jl", "dl")
     )
-    sharing: float = parameter(0.05, "dl: how far the imputation moves to the prediction", low=0, high=1)
+    sharing: float = parameter(
+        0.05,
+        "dl: how far the imputation moves to the prediction",
+        low=0,
+        high=1,
+        search=Search(0.01, 0.5, log=True),
+    )
     shared: bool = parameter(
         False,
         "propensity, imputation and prediction share their factors, and learn in one step (mtl alone)",
         search=Search(choices=(False, True)),
     )
     warmup: int = parameter(0, "epochs of L_CTR and L_IMP alone before the rest begins", low=0)
+
+    @property
+    def inert(self) -> frozenset[str]:
+        """The weight of an agreement that is solved; what the learning scheme leaves out."""
+        names = {"consistency"} if self.agreement == "outcomes" else {"slack"}
+        names |= set() if self.scheme == "mtl" else {"shared"}
+        return frozenset(names | (set() if self.scheme == "dl" else {"sharing"}))
 
     @property
     def tags(self) -> Tags:
@@ -178,7 +200,7 @@ class ResDR(PairEstimator):
 
     @property
     def joined(self) -> bool:
-        """Whether all but the residuals learn in one step, each loss its own tower and the shared factors."""
+        """Whether all but the residuals learn in one step: towers and the factors that they share."""
         return self.shared and self.policy == "paper" and self.scheme == "mtl"
 
     @property
@@ -199,7 +221,10 @@ class ResDR(PairEstimator):
             nets |= {"imputation": self.net(spec), "propensity": self.exposure_net(spec)}
         numbers = {"propensity_residual": OutcomeLogit, "imputation_residual": lambda: ClassLogit(1)}
         for name in self.residuals:
-            nets[name] = self.net(spec, still=True) if self.agreement == "loss" else numbers[name]()
+            if self.agreement == "outcomes":
+                nets[name] = numbers[name]()
+            else:
+                nets[name] = residual(self, spec, nets[name.removesuffix("_residual")], prediction)
         return Nets(**nets)
 
     def program(self) -> Program:
@@ -311,7 +336,7 @@ class ResDR(PairEstimator):
         assert b.unbiased is not None
         r = half(b.unbiased, 1) if self.split_unbiased else b.unbiased
         biased = torch.stack(list(self.dr(nets, b).values())).sum()
-        return {"consistency": (biased - r.expect(self.d(nets.prediction(r), r.r))) ** 2}
+        return {"consistency": apart(self.distance, biased - r.expect(self.d(nets.prediction(r), r.r)))}
 
     def agree_on_outcomes(self, nets: Nets) -> None:
         """Solve L_B&U of outcomes for eta, then for rho_r."""

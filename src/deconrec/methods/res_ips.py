@@ -25,17 +25,21 @@ Limits.     rho = 0 (gamma = 0): ESCM2-IPS with L_U added. U absent from the los
             ESCM2-IPS, exactly with `shared` = True. Logs that agree within `slack` standard errors: rho = 0.
 Deviations. 1. Who learns from what is ambiguous (L_B&U lists all parameters; the text trains the residuals by it).
             `policy="paper"`: each loss moves one network; "joint": one backward pass through everything. 2. d of two
-            scalars is their squared difference: a cross-entropy of losses is not defined above 1. 3. p~ is floored
-            in value, not in gradient; with "outcomes" p^ is floored, and rho then added. 4. `unbiased_weight` inside
-            the bundle is 1 in the paper. 5. With "loss" the residual network is an MF whose
-            item side starts at 0, so that p~ = p^ at the start (sizes unpublished). 6. `agreement="outcomes"` is the
-            default and not the paper's. Every pair's gradient of (L_IPS - L_U)^2 has one sign: the published
-            residuals rescale all weights alike, and the level that confounding shifts stays. Frequencies of outcomes
-            are the mean errors of a prediction that is constant, do not over-fit R as L_U does, and have as many
-            equations as rho_r has numbers. In L_CTCVR p~ is that of r = 1: only such pairs are in it. 7. `shared` =
-            True gives exposure and outcome common factors, as entire-space models have them: one step learns both,
-            L_IPS holding p^ fixed. The paper does not say; separate networks are the default, because sharing hurts
-            where what is chosen has little to do with what is liked (`shared` is searched).
+            scalars is their squared difference (or `distance="absolute"`): a cross-entropy of losses is not defined
+            above 1. 3. p~ is floored in value, not in gradient; with "outcomes" p^ is floored, and rho then added. 4.
+            `unbiased_weight` inside the bundle is 1 in the paper. 5. With "loss" the residual network is an MF whose
+            item side starts at 0, so that p~ = p^ at the start (sizes unpublished), or with `residual="head"` linear
+            on the factors of the nominal network, held fixed. It has the L2 of every network; no moving average
+            smooths either side of L_B&U over steps, and R is halved (`split_unbiased`), not cross-fitted. 6.
+            `agreement="outcomes"` is the default and not the paper's. Every pair's gradient of (L_IPS - L_U)^2 has one
+            sign: the published residuals rescale all weights alike, and the level that confounding shifts stays.
+            Frequencies of outcomes are the mean errors of a prediction that is constant, do not over-fit R as L_U
+            does, and have as many equations as rho_r has numbers. In L_CTCVR p~ is that of r = 1: only such pairs are
+            in it. 7. `shared` = True gives exposure and outcome common factors, as entire-space models have them: one
+            step learns both, L_IPS holding p^ fixed; L_CTCVR, the entire-space loss, moves the propensity's tower too,
+            as in ESCM2 (apart, it moves the prediction alone). The paper does not say; separate networks are the
+            default, because sharing hurts where what is chosen has little to do with what is liked (`shared` is
+            searched).
 Paper.      [Li2023]
 """
 
@@ -56,7 +60,7 @@ from deconrec.errors import DataError
 from deconrec.losses.elementwise import cross_entropy, product_error
 from deconrec.nn.backbone import density_logit
 from deconrec.nn.tables import OutcomeLogit
-from deconrec.nn.towers import Tower
+from deconrec.nn.towers import Head, Tower
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.agreement import SPACE, Evidence, target, tilt
@@ -108,6 +112,15 @@ class ResIPS(PairEstimator):
         "in what the two logs must agree: outcomes = how often each occurs, loss = the mean error (the paper's)",
         choices=("outcomes", "loss"),
     )
+    distance: str = parameter(
+        "squared", "loss: d of the two mean errors", choices=("squared", "absolute"), later=True
+    )
+    residual: str = parameter(
+        "mf",
+        "loss: residual networks: mf = one of ids, head = linear on the nominal networks' factors, held fixed",
+        choices=("mf", "head"),
+        later=True,
+    )
     slack: float = parameter(
         2.0, "outcomes: standard errors of the randomised frequencies by which the logs may differ", low=0
     )
@@ -127,6 +140,11 @@ class ResIPS(PairEstimator):
     warmup: int = parameter(0, "epochs of L_CTR alone before the rest begins", low=0)
 
     @property
+    def inert(self) -> frozenset[str]:
+        """The weight of an agreement that is solved."""
+        return frozenset({"consistency"} if self.agreement == "outcomes" else {"slack"})
+
+    @property
     def tags(self) -> Tags:
         """Needs a randomised log unless both of its uses are switched off."""
         uses = self.unbiased_weight > 0 or self.consistency > 0
@@ -139,7 +157,7 @@ class ResIPS(PairEstimator):
 
     @property
     def joined(self) -> bool:
-        """Whether all but the residuals learn in one step, each loss its own tower and the shared factors."""
+        """Whether all but the residuals learn in one step: towers and the factors that they share."""
         return self.shared and self.policy == "paper"
 
     @property
@@ -156,8 +174,9 @@ class ResIPS(PairEstimator):
         propensity = Tower(prediction, spec, offset=start) if self.shared else self.exposure_net(spec)
         nets: dict[str, Module] = {"prediction": prediction, "propensity": propensity}
         if self.residual_propensity:
-            by_pair = self.agreement == "loss"
-            nets["propensity_residual"] = self.net(spec, still=True) if by_pair else OutcomeLogit()
+            nets["propensity_residual"] = (
+                residual(self, spec, propensity, prediction) if self.agreement == "loss" else OutcomeLogit()
+            )
         return Nets(**nets)
 
     def program(self) -> Program:
@@ -222,7 +241,7 @@ class ResIPS(PairEstimator):
         assert b.unbiased is not None
         r = half(b.unbiased, 1) if self.split_unbiased else b.unbiased
         gap = self.ips(nets, b)["ips"] - r.expect(self.d(nets.prediction(r), r.r))
-        return {"consistency": gap**2}
+        return {"consistency": apart(self.distance, gap)}
 
     def agree_on_outcomes(self, nets: Nets) -> None:
         """Solve L_B&U of outcomes for rho_r."""
@@ -241,6 +260,18 @@ class ResIPS(PairEstimator):
         history = super()._train(data, validation, epochs, **how)
         self.__dict__.pop("evidence_", None)
         return history
+
+
+def residual(model: PairEstimator, spec: Spec, nominal: Module, prediction: Module) -> Module:
+    """A residual network over pairs, zero at the start: of ids, or a head on the nominal network's factors."""
+    if model.get_params(deep=False)["residual"] == "mf":
+        return model.net(spec, still=True)
+    return Head(prediction if isinstance(nominal, Tower) else nominal)
+
+
+def apart(distance: str, gap: Tensor) -> Tensor:
+    """D of two mean errors, from their difference: its square, or its size."""
+    return gap**2 if distance == "squared" else gap.abs()
 
 
 def evidence(data: Dataset, source: Source, seed: int, *, split: bool) -> Evidence:

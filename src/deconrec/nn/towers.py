@@ -6,7 +6,8 @@ biases,
     l_ui = sum_k w_k s_uk s_ik + b_u + b_i + v_x.x_u + v_y.y_i + b,
 
 with s_u, s_i the factors of the first network (for FM, those of all inputs of a side, summed) and x, y scaled as there.
-A diagonal of the first network would add nothing: it can be moved into its factors.
+A diagonal of the first network would add nothing: it can be moved into its factors. `Head` reads factors without
+moving them.
 """
 
 from __future__ import annotations
@@ -54,6 +55,39 @@ class Tower(nn.Module):
         if grid is None:
             return (s_u * s_i).sum(1) + b_u + b_i
         return (torch.addmm(b_i, s_u, s_i.T) + b_u[:, None]).reshape(-1)
+
+
+class Head(nn.Module):
+    """A linear head on the factors of another network, held fixed: l_ui = v . s_u + w . s_i + d . (s_u s_i) + b.
+
+    All of v, w, d (dim,) and b start at 0, so that every logit is 0 there; no gradient reaches the factors.
+
+    Parameters
+    ----------
+    over: the network whose factors are read, an `MF` or `FM`; they are saved with it.
+
+    Called with a `Pairs` of n rows; gives (n,) logits.
+    """
+
+    def __init__(self, over: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(over, MF | FM)
+        self._over = (over,)
+        dim = (over.user if isinstance(over, MF) else over.user.id).shape[1]
+        self.of_user, self.of_item, self.of_both = (nn.Parameter(torch.zeros(dim)) for _ in range(3))
+        self.offset = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, pairs: Pairs) -> Tensor:
+        """(n,) logits."""
+        (over,) = self._over
+        grid = pairs.grid
+        u, i = (pairs.user, pairs.item) if grid is None else (grid.users, grid.items)
+        with torch.no_grad():
+            s_u, s_i = _factors(over.user, u, pairs.tables.user), _factors(over.item, i, pairs.tables.item)
+        own, other = s_u @ self.of_user, s_i @ self.of_item + self.offset
+        if grid is None:
+            return own + other + (s_u * self.of_both * s_i).sum(1)
+        return (torch.addmm(other, s_u * self.of_both, s_i.T) + own[:, None]).reshape(-1)
 
 
 class _Bias(nn.Module):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from deconrec.errors import DataError
-from deconrec.evaluation.overlap import Overlap
+from deconrec.evaluation.overlap import Overlap, refuse_constant
 
 __all__ = [
     "Overlap",
@@ -55,23 +53,3 @@ def automatic(floor: float | None, density: float) -> float:
     A fixed floor would turn every weight of a sparse log into the same number, that is, weighting off.
     """
     return floor if floor is not None else float(min(0.1, max(density, 1e-6)))
-
-
-def refuse_constant(p: np.ndarray, floor: float, who: str) -> None:
-    """Refuse propensities that give every observed row the same weight.
-
-    Parameters
-    ----------
-    p: (n,) unfloored propensities of the observed rows.
-
-    Raises
-    ------
-    DataError.
-    """
-    kept = np.maximum(p, floor)
-    if len(kept) > 1 and kept.max() - kept.min() <= 1e-6 * kept.max():
-        raise DataError(
-            f"the propensities of {who} must differ between observed rows; all are {kept[0]:.4g} (before the floor "
-            f"{floor:.3g} they run from {p.min():.3g} to {p.max():.3g}), so that weighting would change nothing. Lower "
-            "the floor, use another propensity, or use 'mf'."
-        )
