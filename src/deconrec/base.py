@@ -74,7 +74,7 @@ class Spec:
 
     Attributes
     ----------
-    n_users, n_items, n_user_features, n_item_features: sizes.
+    n_users, n_items, n_user_features, n_item_features, n_row_features: sizes.
     item_rate: (n_items,) share of users exposed to each item, or None when rebuilding a saved model.
     mean_outcome: mean outcome of the biased log, in [0, 1].
     density: |O| / |D|.
@@ -84,6 +84,7 @@ class Spec:
     n_items: int
     n_user_features: int = 0
     n_item_features: int = 0
+    n_row_features: int = 0
     item_rate: np.ndarray | None = None
     mean_outcome: float = 0.5
     density: float = 0.5
@@ -104,7 +105,7 @@ class Spec:
         sizes = [0 if f is None else f.values.shape[1] for f in (data.user_features, data.item_features)]
         rate = np.bincount(data.biased.item, minlength=data.n_items) / max(data.n_users, 1)
         mean = float(data.outcome(data.biased).mean())
-        return cls(*data.shape, sizes[0], sizes[1], rate, mean, data.density)
+        return cls(*data.shape, sizes[0], sizes[1], item_rate=rate, mean_outcome=mean, density=data.density)
 
 
 class Estimator(Parameterised, ABC):

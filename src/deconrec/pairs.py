@@ -84,6 +84,11 @@ class Pairs:
         return self.expect(x) / self.share if self.share > 0 else x.sum() * 0.0
 
     @property
+    def x_row(self) -> Tensor | None:
+        """(n, C) standardised features of the rows themselves, `context["features"]`."""
+        return self.context.get("features")
+
+    @property
     def x_user(self) -> Tensor | None:
         """(n, F) features of each row's user."""
         return None if self.tables.user is None else self.tables.user[self.user]

@@ -61,6 +61,7 @@ def save_model(model: Estimator, folder: Path) -> Path:
             "n_items": spec.n_items,
             "n_user_features": spec.n_user_features,
             "n_item_features": spec.n_item_features,
+            "n_row_features": spec.n_row_features,
             "mean_outcome": spec.mean_outcome,
             "density": spec.density,
         },

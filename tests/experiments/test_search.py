@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 import deconrec as dc
@@ -60,6 +61,40 @@ def test_a_method_that_extends_another_is_tried_at_its_settings_too() -> None:
         for start in method.starts:
             method(**start).check_params()
             assert set(start) <= set(search_space(method()))
+
+
+INERT = {  # what makes a method's search leave something alone
+    "rd-ips": {"weight_lr"},
+    "rd-dr": {"weight_lr"},
+    "brd-ips": {"weight_lr", "benchmark.dim"},
+    "brd-dr": {"weight_lr", "benchmark.dim"},
+    "kd-feature": {"weight", "teacher.dim"},
+    "res-ips": {"consistency"},
+    "res-dr": {"consistency", "sharing"},
+    "res-dr:scheme=jl": {"consistency", "sharing", "shared"},
+}
+
+
+@pytest.mark.parametrize("spec", INERT)
+def test_a_search_leaves_alone_what_has_no_effect(spec) -> None:
+    from deconrec.checks import FAST
+
+    key = spec.partition(":")[0]
+    data, _ = dc.simulate.pairs(n_users=40, n_items=20, exposure_rate=0.2, unbiased_share=0.2, seed=0)
+    parts = PairsSplit(seed=0).apply(data)
+    model = dc.make(spec).set_params(**FAST[key])
+    if "scheme" in spec:
+        model.set_params(epochs=23)
+    space = search_space(model)
+    for name in INERT[spec]:
+        assert name not in space
+        other = {"shared": True, "benchmark.dim": 7, "teacher.dim": 32}.get(name, 0.4)
+        changed = model.clone().set_params(**{name: other})
+        ours, theirs = (m.clone().fit(parts.train, validation=parts.holdout) for m in (model, changed))
+        assert (ours._block(np.arange(40)) == theirs._block(np.arange(40))).all()
+    for method in dc.METHODS.values():  # whatever is left out is a parameter
+        for name in method().inert:
+            assert has_parameter(method(), name)
 
 
 def test_no_test_part_is_opened(splits) -> None:

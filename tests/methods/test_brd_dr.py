@@ -53,6 +53,28 @@ def test_risks_equal_the_twins(kind, ratings, sampler, backbone):
         assert got == pytest.approx(twin, rel=1e-6)
 
 
+def test_the_table_equals_the_twin_and_is_at_most_the_closed_form():
+    closed, its, *_ = world()
+    model, nets, _, whole, o, r, _, other, _ = world(mode="table")
+    nets.prediction.load_state_dict(its.prediction.state_dict())
+    nets.imputation.load_state_dict(its.imputation.state_dict())
+    r_hat, label = probabilities(nets.prediction, whole), probabilities(nets.imputation, whole)
+    for _ in range(10):
+        nets.weight.values.data.uniform_(1 / GAMMA, GAMMA)
+        weights = robust.table_weights(P.astype(float), r, nets.weight.values.tolist())
+        p = [[1 / w for w in row] for row in weights]
+        mine, benchmarks = (
+            risks.dr("cross-entropy", o, r, x, p, risks.errors_against("cross-entropy", label, x))
+            for x in (r_hat, other)
+        )
+        got = value(model.brd_risk(nets, whole))
+        assert got == pytest.approx(mine - benchmarks, rel=1e-5)
+        assert got <= value(closed.brd_risk(its, whole)) + 1e-9
+    ascent, descent = model.program()
+    assert [(step.updates, step.ascend) for step in ascent.steps] == [(("weight",), True)]
+    assert [step.updates for step in descent.steps] == [("imputation",), ("prediction",)]
+
+
 # ---------------------------------------------------------------------- limits
 @pytest.mark.parametrize("backbone", ["mf", "fm"])
 def test_the_benchmark_itself_has_risk_0_under_every_weight_and_imputation(backbone):
@@ -138,6 +160,6 @@ def test_tags_follow_the_benchmark():
     assert BRDDR(backbone="fm").tags.uses_features
 
 
-@pytest.mark.parametrize("settings", [{"backbone": "fm"}])
+@pytest.mark.parametrize("settings", [{"backbone": "fm"}, {"mode": "table"}])
 def test_checks_pass_with(settings):
     check_estimator(cheap(BRDDR).set_params(**settings)).raise_for_failures()

@@ -11,7 +11,7 @@ from deconrec.checks import cheap, check_estimator
 from deconrec.methods.brd_ips import BRDIPS
 from deconrec.methods.ips import IPS
 from deconrec.propensity import Known, NaiveBayes
-from deconrec.training.program import evaluate_step
+from deconrec.training.program import Mover, evaluate_step
 from deconrec.training.samplers import Blocks, UniformPairs
 from manual import risks, robust
 from manual.batches import SHAPE, batches, dense, probabilities, scramble, tiny, value
@@ -47,7 +47,36 @@ def test_the_risk_equals_the_twin(kind, ratings, sampler, backbone):
     assert got == pytest.approx(twin, rel=1e-6)
 
 
+@pytest.mark.parametrize(("kind", "ratings"), KINDS)
+def test_the_table_equals_the_twin(kind, ratings):
+    model, nets, _, whole, o, r, r_hat, other = world(ratings, mode="table")
+    nets.weight.values.data.uniform_(1 / GAMMA, GAMMA)
+    weights = robust.table_weights(P.astype(float), r, nets.weight.values.tolist())
+    inverse = [[1 / w for w in row] for row in weights]
+    twin = risks.ips(kind, o, r, r_hat, inverse) - risks.ips(kind, o, r, other, inverse)
+    assert value(model.brd_risk(nets, whole)) == pytest.approx(twin, rel=1e-6)
+
+
 # ---------------------------------------------------------------------- limits
+def test_closed_form_is_at_least_any_table_and_the_ascent_raises_the_difference():
+    model, nets, _, whole, *_ = world()
+    closed = value(model.brd_risk(nets, whole))
+    table, tabled, *_ = world(mode="table", weight_lr=0.3)
+    tabled.prediction.load_state_dict(nets.prediction.state_dict())
+    tabled.weight.values.data.fill_(1)
+    step = table.program()[0].steps[0]
+    assert (step.updates, step.ascend) == (("weight",), True)
+    mover, seen = Mover.of(step, tabled, step.optimizer), []
+    for _ in range(12):
+        seen.append(value(table.brd_risk(tabled, whole)))
+        mover.move(tabled, whole)
+    assert (np.diff(seen) >= -1e-12).all()
+    assert seen[0] < seen[-1] <= closed + 1e-9
+    for _ in range(20):
+        tabled.weight.values.data.uniform_(1 / GAMMA, GAMMA)
+        assert value(table.brd_risk(tabled, whole)) <= closed + 1e-9
+
+
 @pytest.mark.parametrize("backbone", ["mf", "fm"])
 def test_the_benchmark_itself_has_risk_0_under_every_weight(backbone):
     data = tiny()
@@ -140,6 +169,6 @@ def test_tags_follow_the_benchmark():
     assert dc.make("brd-ips:benchmark.propensity.backbone=fm").tags.uses_features
 
 
-@pytest.mark.parametrize("settings", [{"backbone": "fm"}, {"warm_start": False}])
+@pytest.mark.parametrize("settings", [{"backbone": "fm"}, {"warm_start": False}, {"mode": "table"}])
 def test_checks_pass_with(settings):
     check_estimator(cheap(BRDIPS).set_params(**settings)).raise_for_failures()

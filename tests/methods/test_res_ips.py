@@ -203,3 +203,48 @@ def test_an_empty_half_of_the_randomised_log_is_refused():
     )
     with pytest.raises(DataError, match="both halves"):
         half(pairs, 1)
+
+
+@pytest.mark.parametrize("cls", [ResIPS, ResDR])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_residual_head_has_the_risks_of_the_twins_and_moves_nothing_but_itself(cls, shared):
+    if cls is ResIPS:
+        model, nets, parts, o, r, _, _, p, r_hat = world(residual="head", shared=shared)
+        assert mean(model.ips, nets, parts) == pytest.approx(
+            risks.ips("cross-entropy", o, r, r_hat, risks.raised(p, FLOOR)), rel=1e-6
+        )
+    data = tiny()
+    model = cls(**SETTINGS | {"residual": "head", "shared": shared}).fit(data, validation=data)
+    (whole,) = batches(data)
+    nets = scramble(model.nets_)
+    nets.zero_grad()
+    sum(model.agree(nets, whole).values()).backward()
+    moved = {name for name, q in nets.propensity_residual.named_parameters() if q.grad is not None}
+    assert moved == {"of_user", "of_item", "of_both", "offset"}
+    trained = cls(**SETTINGS | {"residual": "head", "shared": shared, "epochs": 3}).fit(data, validation=data)
+    assert any(q.abs().max() > 0 for q in trained.nets_.propensity_residual.parameters())
+
+
+@pytest.mark.parametrize("cls", [ResIPS, ResDR])
+def test_the_distance_of_two_mean_errors_is_squared_or_absolute(cls):
+    data = tiny()
+    (whole,) = batches(data)
+    seen = {}
+    for distance in ("squared", "absolute"):
+        model = cls(**SETTINGS | {"distance": distance}).fit(data, validation=data)
+        seen[distance] = value(model.agree(scramble(model.nets_), whole))
+    assert seen["squared"] == pytest.approx(seen["absolute"] ** 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("cls", [ResIPS, ResDR])
+def test_l_ctcvr_moves_the_prediction_alone_unless_factors_are_shared(cls):
+    data = tiny()
+    (whole,) = batches(data)
+    for shared in (True, False):
+        model = cls(**SETTINGS | {"shared": shared}).fit(data, validation=data)
+        moved = set()
+        for phase in model.program():
+            for step in phase.steps:
+                if "ctcvr" in step.loss(model.nets_, whole):
+                    moved |= set(step.updates)
+        assert ("propensity" in moved) == shared  # ESCM2's entire-space loss, kept where towers are joined

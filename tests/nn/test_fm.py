@@ -57,6 +57,31 @@ def test_logits_by_definition(tables):
     np.testing.assert_allclose(got.detach().numpy(), want, atol=1e-12)
 
 
+def test_features_of_the_row_interact_with_both_sides(tables):
+    net = machine(n_row_features=2)
+    torch.nn.init.normal_(net.row_weights)
+    u, i, z = torch.tensor([0, 4, 2]), torch.tensor([3, 0, 1]), torch.randn(3, 2, dtype=torch.float64)
+    ones = torch.ones(3)
+    got = net(Pairs(u, i, ones, ones, tables=tables, context={"features": z})).tolist()
+    (s_u, _), (s_i, _) = net.user_side(tables), net.item_side(tables)
+    for n in range(3):
+        want = by_definition(net, int(u[n]), int(i[n]), tables)
+        for f in range(2):
+            value = z[n, f].item() * (SHARE / 2) ** 0.5
+            want += value * net.row_weights[f].item()
+            for side in (s_u[u[n]], s_i[i[n]]):
+                want += value * float(net.row[f].detach() @ side.detach())
+        assert got[n] == pytest.approx(want)
+    bare = net(Pairs(u, i, ones, ones, tables=tables)).tolist()  # rows without features: the other terms
+    assert bare == pytest.approx(
+        [by_definition(net, int(a), int(b), tables) for a, b in zip(u, i, strict=True)]
+    )
+    still = FM(5, 4, 3, n_row_features=2, offset=-0.3, still=True)
+    assert set(still(Pairs(u, i, ones, ones, context={"features": z.float()})).tolist()) == {
+        pytest.approx(-0.3)
+    }
+
+
 def test_grid_equals_look_ups(tables):
     net = machine()
     grid = Grid(torch.tensor([4, 1]), torch.tensor([0, 2, 3]))

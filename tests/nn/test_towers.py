@@ -11,7 +11,7 @@ import torch
 from deconrec.base import Spec
 from deconrec.nn.backbone import pair_net
 from deconrec.nn.fm import SHARE
-from deconrec.nn.towers import Tower
+from deconrec.nn.towers import Head, Tower
 from deconrec.pairs import Grid, Pairs, Tables
 from deconrec.training.program import SGD, Mover, Nets, Step
 from deconrec.training.samplers import LazyPairs
@@ -112,3 +112,31 @@ def test_a_step_on_the_tower_alone_leaves_the_factors_and_a_joint_one_moves_them
     alone = {f"propensity.{name}" for name, _ in made.propensity.named_parameters()}
     assert moved("propensity") == alone
     assert moved("prediction", "propensity") == alone | {"prediction.user", "prediction.item"}
+
+
+@pytest.mark.parametrize("backbone", ["mf", "fm"])
+def test_a_head_by_loops_zero_at_the_start_and_blind_to_the_factors(backbone, tables):
+    made = nets(backbone)
+    head = Head(made.prediction).double()
+    grid = Grid(torch.tensor([4, 1]), torch.tensor([0, 2, 3]))
+    whole = LazyPairs(o=torch.zeros(6), r=torch.zeros(6), tables=tables, grid=grid)
+    rows = Pairs(whole.user, whole.item, torch.zeros(6), torch.zeros(6), tables=tables)
+    assert not head(rows).any()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    over = made.prediction
+    p, q = (s[0].detach() for s in (over.user_side(tables), over.item_side(tables)))
+    v, w, d = (x.tolist() for x in (head.of_user, head.of_item, head.of_both))
+    p, q = p.tolist(), q.tolist()
+    own = [
+        sum(v[k] * p[u][k] + w[k] * q[i][k] + d[k] * p[u][k] * q[i][k] for k in range(len(v)))
+        + head.offset.item()
+        for u, i in zip(rows.user.tolist(), rows.item.tolist(), strict=True)
+    ]
+    np.testing.assert_allclose(head(rows).detach().numpy(), own, rtol=1e-9)
+    torch.testing.assert_close(head(whole), head(rows))
+    made.zero_grad()
+    head(rows).square().sum().backward()
+    assert all(p.grad is None for p in made.parameters())
+    assert all(p.grad is not None and p.grad.any() for p in head.parameters())

@@ -88,3 +88,22 @@ def test_a_sparse_log_is_weighted_by_default():
     model = dc.IPS(epochs=1).fit(data)
     assert model.propensity_.floor_ == pytest.approx(data.density, rel=0.2)
     assert model.propensity_.overlap_.floored_share < 1.0
+
+
+@pytest.mark.parametrize("method", ["multi-ips", "escm2-dr", "res-ips:agreement=loss", "ltd"])
+def test_a_learned_propensity_that_its_floor_makes_constant_is_refused(method) -> None:
+    data, _ = dc.simulate.pairs(n_users=60, n_items=30, exposure_rate=0.1, unbiased_share=0.2, seed=0)
+    model = dc.make(f"{method}{'+' if ':' in method else ':'}floor=0.99+epochs=4+dim=3")
+    if "warmup" in model.get_params() and method == "ltd":
+        model.set_params(warmup=1)
+    with pytest.raises(DataError, match="weighting would change nothing"):
+        model.fit(data)
+
+
+def test_overlap_says_how_many_rows_were_floored_and_what_the_tail_holds() -> None:
+    p = np.array([0.01] * 2 + [0.5] * 198)
+    overlap = Overlap.of(p, 0.02)
+    assert (overlap.floored, overlap.floored_share) == (2, 0.01)
+    assert overlap.tail == pytest.approx(100 / (100 + 396))  # the largest hundredth: two weights of 50
+    assert "2 (1%) at the floor 0.02" in str(overlap)
+    assert overlap.to_dict()["floored"] == 2

@@ -23,6 +23,8 @@ class Sizes(Protocol):
     @property
     def n_item_features(self) -> int: ...
     @property
+    def n_row_features(self) -> int: ...
+    @property
     def density(self) -> float: ...
 
 
@@ -36,6 +38,7 @@ def pair_net(backbone: str, spec: Sizes, dim: int, *, offset: float = 0.0, still
         dim,
         n_user_features=spec.n_user_features,
         n_item_features=spec.n_item_features,
+        n_row_features=spec.n_row_features,
         offset=offset,
         still=still,
     )

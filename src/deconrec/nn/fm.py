@@ -1,10 +1,12 @@
-"""Factorisation machine over ids, user features and item features [Rendle2010].
+"""Factorisation machine over ids, user features, item features and features of the row itself [Rendle2010].
 
-    l_ui = s_u . s_i + b + b_u + b_i + w.x_u + v.y_i
+    l_ui = s_u . s_i + b + b_u + b_i + w.x_u + v.y_i        + s_z . (s_u + s_i) + t.z   where rows have features z
     s_u  = c + p_u + sum_f x_uf A_f                         s_i likewise, with factors of its own
+    s_z  = sum_f z_f C_f
 
-The inputs of a row are, on either side, a constant, the id and the features. Every input has a factor, and every input
-of the user's side interacts with every input of the item's. The sums come first, so that a rectangle of users x items
+The inputs of a row are, on either side, a constant, the id and the features; and those of the row itself (an
+impression's hour and device). Every input has a factor, and every input of one side interacts with every input of the
+others. The sums come first, so that a rectangle of users x items
 is one matrix product, as for MF. Without features it is MF, exactly.
 
 Deviations. 1. Inputs of one side do not interact with each other: in a row that is a function of the user alone, or of
@@ -72,8 +74,9 @@ class FM(nn.Module):
 
     Parameters
     ----------
-    n_users, n_items, n_user_features, n_item_features, dim: sizes.
-    std, offset, still: as of `MF`; `still` starts the item side at zero, and every logit at exactly `offset`.
+    n_users, n_items, n_user_features, n_item_features, n_row_features, dim: sizes.
+    std, offset, still: as of `MF`; `still` starts the item side and the row's at zero, and every logit at exactly
+        `offset`.
 
     Called with a `Pairs` of n rows; gives (n,) logits.
     """
@@ -86,18 +89,22 @@ class FM(nn.Module):
         *,
         n_user_features: int = 0,
         n_item_features: int = 0,
+        n_row_features: int = 0,
         std: float = 0.1,
         offset: float = 0.0,
         still: bool = False,
     ) -> None:
         super().__init__()
-        constant = bool(n_user_features or n_item_features)
+        constant = bool(n_user_features or n_item_features or n_row_features)
         self.user = Side(n_users, n_user_features, dim, std, constant=constant)
         self.item = Side(n_items, n_item_features, dim, 0.0 if still else std, constant=constant)
         self.offset = nn.Parameter(torch.tensor(float(offset)))
+        start = torch.zeros(n_row_features, dim) if still else torch.randn(n_row_features, dim) * std
+        self.row = nn.Parameter(start) if n_row_features else None
+        self.row_weights = nn.Parameter(torch.zeros(n_row_features)) if n_row_features else None
 
     def forward(self, pairs: Pairs) -> Tensor:
-        """(n,) logits."""
+        """(n,) logits; a rectangle of users x items has no features of its rows."""
         tables = pairs.tables
         if pairs.grid is not None:
             s_u, b_u = self.user(pairs.grid.users, tables.user)
@@ -105,7 +112,11 @@ class FM(nn.Module):
             return (torch.addmm(b_i + self.offset, s_u, s_i.T) + b_u[:, None]).reshape(-1)
         s_u, b_u = self.user(pairs.user, tables.user)
         s_i, b_i = self.item(pairs.item, tables.item)
-        return (s_u * s_i).sum(1) + b_u + b_i + self.offset
+        logit = (s_u * s_i).sum(1) + b_u + b_i + self.offset
+        if self.row is None or self.row_weights is None or pairs.x_row is None:
+            return logit
+        z = scaled(pairs.x_row)
+        return logit + ((z @ self.row) * (s_u + s_i)).sum(1) + z @ self.row_weights
 
     def item_side(self, tables: Tables) -> tuple[Tensor, Tensor]:
         """(s (n_items, dim), bias (n_items,) with the global one) of every item."""
