@@ -827,14 +827,10 @@ def gap_on_coat() -> str:
 
     name, metrics = "res-dr/table1-coat", ("auc", "ndcg@5/shown", "recall@5/shown")
     paper = load_spec(name)[1].paper.tables[0].values["res-dr:agreement=loss"]
-    runs: dict[str, list[dict[str, float]]] = {}
-    for line in (KEPT / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        if record["kind"] == "run" and not record.get("failed"):
-            runs.setdefault(record["method"], []).append(record["metrics"])
-    means = {
-        method: {m: sum(r[m] for r in found) / len(found) for m in found[0]} for method, found in runs.items()
-    }
+    digest = json.loads((KEPT / f"{name}.json").read_text(encoding="utf-8"))
+    means: dict[str, dict[str, float]] = {}
+    for row in digest["summary"]:
+        means.setdefault(row["method"], {})[row["metric"]] = row["mean"]
     ids_alone = [m for m in means if "backbone=fm" not in m]
     chosen = {
         "best with ids alone, leaked pairs kept": (

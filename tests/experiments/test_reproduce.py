@@ -210,6 +210,21 @@ def test_worlds_by_a_data_dial_and_claims_between_settings(spec_file, tmp_path: 
     assert all(q >= p_ for p_, q in zip(p, corrected, strict=True))
 
 
+def test_a_claim_that_nothing_differs_and_seeds_from_another_number_on(spec_file, tmp_path: Path) -> None:
+    level = ('a = "mf-combined"\nb = ["mf"]\n', 'a = "mf-combined"\nb = ["mf"]\nsame = true\n')
+    world = "sim-pairs:n_users=60+n_items=30+exposure_rate=0.2+unbiased_share=0.3"
+    result = reproduce(spec_file("", (level,), world), results=tmp_path, seed=100)
+    assert {r.seed for r in result.runs} == {100, 101, 102}
+    assert result.protocol["seeds"] == [100, 101, 102]
+    (claim,) = result.verdict.claims
+    (contrast,) = claim.contrasts
+    assert claim.verdict == ("level" if contrast.low <= 0 <= contrast.high else "contradicted")
+    assert contrast.p_holm is None
+    assert any("95 % interval" in s or "contradicted" in s for s in result.verdict.says)
+    with pytest.raises(ParameterError, match="'seed' of reproduce"):
+        reproduce(spec_file(), results=tmp_path, seed=-1)
+
+
 def test_a_run_that_fails_is_kept_as_such(spec_file, tmp_path: Path, monkeypatch) -> None:
     real = module.run_one
 
@@ -397,7 +412,12 @@ def test_command(spec_file, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (tmp_path / "small-auc.svg").read_text().lstrip().startswith("<?xml")
     assert main(["report", str(out), "--out", str(tmp_path / "again.html"), "--quiet"]) == 0
     assert (tmp_path / "again.html").read_text() == page.read_text()
+    digest = json.loads((tmp_path / "small.json").read_text())
+    assert {s["method"] for s in digest["summary"]} == {"mf", "mf-combined", "ips:epochs=2"}
+    assert all({t["a"], t["b"]} & {"mf", "mf-combined"} for t in digest["tests"])
+    assert not (tmp_path / "small.html").exists()  # --report said where
     assert main([*arguments, "--no-run", "--quiet", "--json", "-"]) == 0
+    assert "A small table" in (tmp_path / "small.html").read_text()
     assert json.loads(capsys.readouterr().out)["missing"] == []
 
 
@@ -406,7 +426,7 @@ def test_command_lists_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture
     rows = json.loads(capsys.readouterr().out)
     spec = load_spec("res-dr/table1-coat")[1]
     runs = len(spec.methods) * spec.seeds
-    assert {"name": "res-dr/table1-coat", "runs": runs, "kept": 0}.items() <= rows[
+    assert {"name": "res-dr/table1-coat", "runs": runs, "lines kept": 0}.items() <= rows[
         [r["name"] for r in rows].index("res-dr/table1-coat")
     ].items()
     assert main(["reproduce"]) == 2

@@ -20,6 +20,7 @@ def reproduce(
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the experiments and what is done.")] = False,
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Seeds (default: the spec's).")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="The first seed (default: 0).")] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Minutes: few seeds and epochs, to see that all runs.")
     ] = False,
@@ -44,7 +45,8 @@ def reproduce(
         ),
     ] = None,
     report: Annotated[
-        str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML report.")
+        str | None,
+        typer.Option("--report", metavar="FILE.html", help="The HTML page (default: beside the results)."),
     ] = None,
     json: Json = None,
     quiet: Quiet = False,
@@ -67,6 +69,7 @@ def reproduce(
         result = run(
             name,
             seeds=seeds,
+            seed=seed,
             quick=quick,
             data=data,
             root=root,
@@ -92,15 +95,16 @@ def reproduce(
 
 
 def write_pages(result: Reproduction, page: Path, report: str | None) -> list[Path]:
-    """The Markdown page with its pictures beside the results, and the HTML report where asked."""
+    """The Markdown page, its pictures, a short record and the HTML page (or `report`), beside the results."""
     from deconrec.report.html import write_report
-    from deconrec.report.paper import sections, write_markdown
+    from deconrec.report.paper import sections, write_digest, write_markdown
     from deconrec.report.pictures import write_pictures
 
     pictures = write_pictures(result, page.parent, page.stem)
     written = [*pictures, write_markdown(result, page, [p.name for p in pictures])]
-    if report:
-        written.append(write_report(result, report, title=result.title, extra=sections(result)))
+    written.append(write_digest(result, page.with_suffix(".json")))
+    target = report or page.with_suffix(".html")
+    written.append(write_report(result, target, title=result.title, extra=sections(result)))
     return written
 
 
@@ -125,14 +129,16 @@ def list_experiments(json: str | None, results: str | None) -> None:
         path = results_path(name, results)
         kept = path.read_text().count('"kind":"run"') if path.is_file() else 0
         wanted = len(spec.methods) * len(spec.settings) * spec.seeds
-        rows.append({"name": name, "title": spec.title, "data": spec.dataset, "runs": wanted, "kept": kept})
+        rows.append(
+            {"name": name, "title": spec.title, "data": spec.dataset, "runs": wanted, "lines kept": kept}
+        )
     if json:
         output.write_json(rows, json)
     if json == "-":
         return
     table = Table(box=None, pad_edge=False)
     for column in rows[0]:
-        table.add_column(column, justify="right" if column in ("runs", "kept") else "left")
+        table.add_column(column, justify="right" if column in ("runs", "lines kept") else "left")
     for row in rows:
         table.add_row(*(str(v) for v in row.values()))
     output.show(table)

@@ -22,7 +22,7 @@ from deconrec.experiments.metrics import check_metrics, default_metrics
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
 from deconrec.experiments.results import Distribution, Result, finite
 from deconrec.experiments.runs import DESK, Plan, Select, check_methods, run_one, try_one
-from deconrec.experiments.search import Searched, Searcher, named_settings
+from deconrec.experiments.search import Searched, Searcher, named_settings, note_of_starts
 from deconrec.methods import make
 
 SHARED_SPLITS = 5  # NOTE most splits that a shared search is judged on
@@ -122,7 +122,7 @@ def compare(
     protocol_ = protocol_of(plan, opened, first, truth, parts, numbers, names)
     if found:
         protocol_["searched"] = {name: search_record(s, numbers[:SHARED_SPLITS]) for name, s in found.items()}
-        protocol_["notes"].append(SHARED_NOTE)
+        protocol_["notes"] += [SHARED_NOTE, *note_of_starts({name: make(name) for name in found})]
     return Result(
         dataset=opened.name,
         protocol=protocol_,

@@ -37,6 +37,7 @@ from deconrec.experiments.search import (
     Tried,
     has_parameter,
     named_settings,
+    note_of_starts,
     space_of,
     starts_of,
 )
@@ -65,6 +66,7 @@ def reproduce(
     name: str | Path,
     *,
     seeds: int | None = None,
+    seed: int | None = None,
     quick: bool = False,
     data: str | None = None,
     root: str | Path | None = None,
@@ -81,7 +83,7 @@ def reproduce(
     Parameters
     ----------
     name: an experiment ("res-dr/table1-coat"), or a TOML file of that form.
-    seeds: how many; None = the spec's.
+    seeds: how many; None = the spec's.  seed: the first of them; None = the spec's, 0.
     quick: the spec's quick form: minutes, to see that everything runs. Its lines stand in a file of their own.
     data: other data than the spec's, with the same columns (a catalogue name or a TOML data file).
     root: folder of the public data sets.
@@ -103,9 +105,13 @@ def reproduce(
         raise ParameterError(
             f"reproduce needs seeds >= 1, trials >= 0 and workers >= 1; got {seeds}, {trials} and {workers}."
         )
+    if seed is not None and seed < 0:
+        raise ParameterError(f"'seed' of reproduce must be >= 0; got {seed}.")
     called, spec = load_spec(name)
     spec = spec.quicker() if quick else spec
     changes: dict[str, Any] = {} if seeds is None else {"seeds": seeds}
+    if seed is not None:
+        changes["first_seed"] = seed
     if trials is not None:
         changes["search"] = spec.search.model_copy(update={"trials": trials})
     if data is not None:
@@ -239,7 +245,7 @@ class _Work:
         base = self.base(method, whole)
         fixed = {*named_settings(method), *base, *spec.search.left(method)}
         ranges = {n: r.search() for n, r in spec.search.ranges.items()}
-        seeds = list(range(spec.search.splits))
+        seeds = spec.search_seeds
         prototype = prepared(method, base)
         space = space_of(prototype, fixed, ranges)
         starts = starts_of(prototype, space)
@@ -264,7 +270,7 @@ class _Work:
                 prune=spec.search.prune,
                 done=self._trials(key),
             )
-            rest = list(range(spec.search.splits, spec.seeds))
+            rest = [s for s in spec.seed_numbers if s not in seeds]
             search = _Search(case, method, base, wanted, key, searcher, rest, spec.search.finalists)
             self._settle(search)
             for number in search.waiting:
@@ -310,7 +316,7 @@ class _Work:
 
     def _fails(self, at: int, method: str, params: Mapping[str, Any]) -> bool:
         """Whether some split is known not to be fitted with these parameters."""
-        lines = (self._known(self.run_key(at, method, s, params)) for s in range(self.spec.seeds))
+        lines = (self._known(self.run_key(at, method, s, params)) for s in self.spec.seed_numbers)
         return any(line is not None and line.get("failed") for line in lines)
 
     def run_key(self, at: int, method: str, seed: int, params: Mapping[str, Any]) -> str:
@@ -338,7 +344,7 @@ class _Work:
         """The runs of these (setting, method) that are not done and can be."""
         out = []
         of_pair = {pair: self.params(*pair) for pair in pairs}
-        for seed in range(self.spec.seeds):
+        for seed in self.spec.seed_numbers:
             for (at, method), params in of_pair.items():
                 if params is None:
                     continue
@@ -352,7 +358,7 @@ class _Work:
     def job_of_trial(self, search: _Search) -> Job:
         """The next trial of a search."""
         suggested = search.searcher.ask()
-        seeds = list(range(self.spec.search.splits))
+        seeds = self.spec.search_seeds
         arguments = (
             search.case.plan,
             search.method,
@@ -483,7 +489,7 @@ class _Work:
                 missing.append(f"{method}{place}: {search.failed or made}")
                 continue
             absent = []
-            for seed in range(self.spec.seeds):
+            for seed in self.spec.seed_numbers:
                 line = self._known(self.run_key(at, method, seed, params))
                 if line is None:
                     absent.append(seed)
@@ -513,7 +519,7 @@ class _Work:
 
     def report(self, quick: bool) -> Reproduction:
         """Everything that is there, judged, beside the paper's figures."""
-        spec, seeds = self.spec, range(self.spec.seeds)
+        spec, seeds = self.spec, self.spec.seed_numbers
         runs: list[Run] = []
         summary: list[Summary] = []
         tests: list[Test] = []
@@ -548,7 +554,7 @@ class _Work:
             "command": f"{COMMAND} {self.name}{' --quick' if quick else ''}",
         }
         if spec.search.trials:
-            protocol["notes"].append(SHARED_NOTE)
+            protocol["notes"] += [SHARED_NOTE, *note_of_starts({m: prepared(m) for m in spec.methods})]
         if spec.search.finalists:
             protocol["notes"].append(
                 f"The {spec.search.finalists} best trials of a search and the method's own values were judged on the "
@@ -579,7 +585,7 @@ class _Work:
 
     def _searched(self, search: _Search) -> dict[str, Any]:
         assert search.found is not None
-        splits = list(range(self.spec.search.splits)) + (search.seeds if search.further else [])
+        splits = self.spec.search_seeds + (search.seeds if search.further else [])
         record = search_record(search.found, splits)
         at, method = search.users[0]
         base, ranked = self.base(method, self.cases[at].setting), search.found.ranked
@@ -681,7 +687,7 @@ def _trial_line(search: _Search, number: int, trial: Trial, about: Mapping[str, 
 
 def _search_line(search: _Search, spec: Spec, about: Mapping[str, str]) -> dict[str, Any]:
     assert search.found is not None
-    splits = list(range(spec.search.splits)) + (search.seeds if search.further else [])
+    splits = spec.search_seeds + (search.seeds if search.further else [])
     return {
         "kind": "search",
         "search": search.key,

@@ -185,7 +185,8 @@ class Claimed(Record):
     """A sentence of the paper, tested.
 
     verdict: "shown" (every contrast is significant in the claim's favour, after Holm over the claims of the
-    experiment), "contradicted" (one is significant against it), "not shown" (anything else), "missing".
+    experiment), "contradicted" (one is significant against it), "not shown" (anything else), "missing"; of a claim that
+    nothing differs "level" (every interval contains 0) or "contradicted".
     """
 
     says: str

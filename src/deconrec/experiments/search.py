@@ -333,6 +333,19 @@ def starts_of(model: Estimator, space: Mapping[str, Search]) -> list[dict[str, A
     return [start for start, whole in zip(found, model.starts, strict=True) if len(start) == len(whole)]
 
 
+def note_of_starts(models: Mapping[str, Estimator]) -> list[str]:
+    """What must be said where searches of some methods began with more than the method's own values."""
+    named = [
+        name for name, model in models.items() if starts_of(model, space_of(model, named_settings(name)))
+    ]
+    if not named:
+        return []
+    return [
+        f"Among the trials of {', '.join(named)} are the settings of the method that each extends, tried first (a "
+        "search of an extension should not end below what it extends)."
+    ]
+
+
 def named_settings(spec: str) -> set[str]:
     """Parameters that a method's text sets: {"propensity.floor"} of "ips:propensity.floor=0.1"."""
     return {part.partition("=")[0].strip() for part in spec.partition(":")[2].split("+") if part}

@@ -102,7 +102,8 @@ class PaperPart(_Part):
 class Claim(_Part):
     """A sentence of the paper as contrasts: method `a` (at setting `at`) against each of `b` (at `b_at`, default `at`).
 
-    Without `at` it is tested at every setting.
+    Without `at` it is tested at every setting. `same`: it claims no difference, and holds where every 95 % interval
+    contains 0 (uncorrected: a correction would make that easier).
     """
 
     says: str
@@ -111,6 +112,7 @@ class Claim(_Part):
     b: list[str]
     at: Setting | None = None
     b_at: list[Setting] = []
+    same: bool = False
 
 
 class Quick(_Part):
@@ -140,6 +142,7 @@ class Spec(_Part):
     protocol: Literal["pairs", "users"] = "pairs"
     select: Literal["biased", "unbiased"] = "biased"
     seeds: Annotated[int, Field(ge=1)]
+    first_seed: Annotated[int, Field(ge=0)] = 0
     metrics: Annotated[list[str], Field(min_length=1)]
     methods: Annotated[list[str], Field(min_length=1)]
     set: Setting = {}
@@ -179,6 +182,16 @@ class Spec(_Part):
             if metric not in self.tolerance:
                 raise ValueError(f"'tolerance' says nothing of {metric!r}: it is declared before the runs")
         return self
+
+    @property
+    def seed_numbers(self) -> list[int]:
+        """The seeds."""
+        return list(range(self.first_seed, self.first_seed + self.seeds))
+
+    @property
+    def search_seeds(self) -> list[int]:
+        """The seeds of the splits that a search is judged on."""
+        return list(range(self.first_seed, self.first_seed + self.search.splits))
 
     @property
     def settings(self) -> list[Setting]:

@@ -101,10 +101,12 @@ def tested_claims(
     complete: list[bool] = []
     for claim in spec.claims:
         asked = _contrasts(claim, settings)
-        done = [_tested(claim, *each, spec.seeds, settings, found, units) for each in asked]
+        done = [_tested(claim, *each, spec.seed_numbers, settings, found, units) for each in asked]
         made.append([c for c in done if c is not None])
         complete.append(bool(done) and None not in done)
-    every = [c for contrasts in made for c in contrasts]
+    every = [
+        c for claim, contrasts in zip(spec.claims, made, strict=True) if not claim.same for c in contrasts
+    ]
     corrected = statistics.holm([float("nan") if c.p is None else c.p for c in every])
     for c, p in zip(every, corrected, strict=True):
         c.p_holm = finite(float(p))
@@ -112,7 +114,7 @@ def tested_claims(
         Claimed(
             says=claim.says,
             metric=claim.metric,
-            verdict=_held(contrasts, claim.metric, whole),
+            verdict=(_same if claim.same else _held)(contrasts, claim.metric, whole),
             contrasts=contrasts,
         )
         for claim, contrasts, whole in zip(spec.claims, made, complete, strict=True)
@@ -135,7 +137,7 @@ def _tested(
     b: str,
     setting_a: Setting,
     setting_b: Setting,
-    seeds: int,
+    seeds: Sequence[int],
     settings: Sequence[Setting],
     found: Sequence[Found],
     units: Sequence[Unit],
@@ -146,9 +148,9 @@ def _tested(
         if setting not in settings:
             return None
         outcomes = found[list(settings).index(setting)]
-        if not all((method, s) in outcomes for s in range(seeds)):
+        if not all((method, s) in outcomes for s in seeds):
             return None
-        lists.append([outcomes[method, s] for s in range(seeds)])
+        lists.append([outcomes[method, s] for s in seeds])
     c = contrast(lists[0], lists[1], claim.metric, units[list(settings).index(setting_a)])
     values = {n: getattr(c, n) for n in ("difference", "low", "high", "p", "test", "unit")}
     return Contrast(a=claim.a, b=b, setting_a=setting_a, setting_b=setting_b, p_holm=None, **finite(values))
@@ -169,6 +171,12 @@ def _held(contrasts: Sequence[Contrast], metric: str, complete: bool) -> str:
     if "against" in told:
         return "contradicted"
     return "shown" if all(t == "for" for t in told) else "not shown"
+
+
+def _same(contrasts: Sequence[Contrast], metric: str, complete: bool) -> str:
+    if not complete or any(c.low is None or c.high is None for c in contrasts):
+        return "missing"
+    return "level" if all(c.low <= 0 <= c.high for c in contrasts) else "contradicted"  # type: ignore[operator]
 
 
 def counts_of(cells: Sequence[Compared]) -> dict[str, int]:
@@ -218,6 +226,7 @@ _CLAIM = {
     "shown": "shown: every difference is significant in its favour",
     "contradicted": "contradicted: a difference is significant against it",
     "not shown": "not shown: not every difference is significant",
+    "level": "kept: every 95 % interval of the difference contains 0",
     "missing": "not tested: runs are missing",
 }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deconrec.data.files import write_file
 from deconrec.evaluation.statistics import holm
-from deconrec.experiments.results import Compared, Reproduction, Setting
+from deconrec.experiments.results import Compared, Reproduction, Setting, finite
 from deconrec.report.reading import NONE, Reading, described, interval, number, p_value, seconds, short, span
 
 Row = dict[str, str]
@@ -21,7 +22,7 @@ def sections(result: Reproduction) -> dict[str, Any]:
     """Headings with what stands under them: sentences, or rows; the order of the page."""
     out: dict[str, Any] = {"What the paper says, and what came of it": [result.says, *result.verdict.says]}
     reading = Reading(result)
-    for metric in reading.group(None):
+    for metric in [*reading.group(None), *reading.group("truth")]:
         if rows := metric_rows(result, reading, metric):
             out[f"{metric}: ours, the paper's, and the verdict"] = rows
     for floor in FLOORS:
@@ -61,6 +62,16 @@ def metric_rows(result: Reproduction, reading: Reading, metric: str) -> list[Row
             row["s / fit"] = seconds(runs)
             rows.append(row)
     return rows
+
+
+def write_digest(result: Reproduction, path: str | Path) -> Path:
+    """Means, intervals, tests against the floors and verdicts as JSON: what pages quote, without the single runs."""
+    record = finite(result.model_dump())
+    keep = ("name", "title", "dataset", "protocol", "summary", "paper", "verdict", "missing", "environment")
+    digest = {name: record[name] for name in keep}
+    digest["tests"] = [t for t in record["tests"] if t["a"] in FLOORS or t["b"] in FLOORS]
+    write_file(path, json.dumps(digest, separators=(",", ":"), allow_nan=False) + "\n")
+    return Path(path)
 
 
 def floor_rows(reading: Reading, floor: str) -> list[Row]:
