@@ -11,6 +11,7 @@ import deconrec as dc
 from deconrec.data.dataset import Dataset, Truth
 from deconrec.effects import Effects
 from deconrec.effects.estimation import choose, exposures_of
+from deconrec.effects.verdicts import masked
 from deconrec.errors import DataError, ParameterError, UnknownItem
 from deconrec.exposure import PredictiveCheck
 
@@ -108,6 +109,32 @@ def test_masked_outcomes(world: tuple[Dataset, Truth], exposures: np.ndarray) ->
     assert rms((log.adjusted - truth.extra["effects"])[off]) < 0.2
     with pytest.raises(DataError, match="treatments='one'"):
         dc.effects.estimate(data, dims=(2,), treatments="all")
+
+
+@pytest.mark.parametrize("rate", [0.03, 0.3, 0.6])
+def test_clicks_that_are_zero_wherever_nothing_was_shown_are_masked(
+    exposures: np.ndarray, rate: float
+) -> None:
+    clicks = (np.random.default_rng(0).random(exposures.shape) < rate) * 1.0
+    assert masked(exposures, np.where(exposures > 0, clicks, 0.0), None).status == "refuses"
+    assert masked(exposures, clicks, None).status == "holds"  # the same clicks, seen everywhere
+    alike = np.zeros_like(clicks)
+    assert masked(exposures, alike, None).status == "holds"  # nobody ever clicks: no mask
+
+
+def test_intervals_of_conditional_effects_are_of_the_users_that_were_named(
+    world: tuple[Dataset, Truth],
+) -> None:
+    data, truth = world
+    few = {"outcome": "net", "causes": data.items.values[:2], "items": data.items.values[:2], "dims": (2,)}
+    few |= {"hidden": (8,), "epochs": 4, "bootstrap": 3}
+    everyone = dc.effects.estimate(data, truth.rating, **few)
+    named = dc.effects.estimate(data, truth.rating, users=data.users.values[:2], **few)
+    assert not np.allclose(everyone.adjusted, named.adjusted)
+    assert named.error is not None
+    assert everyone.error is not None
+    assert not np.allclose(everyone.error, named.error)
+    assert status(named)["DIMENSION"] == "warns"  # given, not chosen
 
 
 def test_a_table_is_the_array(world: tuple[Dataset, Truth]) -> None:

@@ -9,6 +9,7 @@ held-out predictive check passes and whose held-out log-likelihood is within a s
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -168,8 +169,7 @@ def estimate(
         say.linear_confounder(linear_share(z, table.a), plan.treatments == "all"),
         say.check_passed(fits[chosen][0]),
     ]
-    edge = say.dimension(points)
-    told += [edge] if edge is not None else []
+    told.append(say.dimension(points))
     if outcome == "linear":
         told.append(say.overlap(found.overlap))
     elif plan.hidden:
@@ -230,20 +230,23 @@ def _behind(best: PredictiveCheck, other: PredictiveCheck) -> tuple[float, float
 
 
 # ---------------------------------------------------------------------- one fit
-def _slopes(plan: _Plan, table: _Table, z: np.ndarray | None) -> Slopes:
-    """Effects with this z, or without one."""
-    parts = [table.x] if z is None else [z, table.x]
-    given = np.column_stack(parts) if table.x.shape[1] or z is not None else np.zeros((len(table.a), 0))
+def _slopes(
+    plan: _Plan, table: _Table, z: np.ndarray | None, over: tuple[_Table, np.ndarray] | None = None
+) -> Slopes:
+    """Effects with this z, or without one; a net's are read at the users of `over` (a table and its z) where given."""
+    given = _given(table, z)
     if plan.outcome == "net":
         # The paper's point (0, 0, 0) is the mean user's: z and x are standardised.
-        spread = given.std(0)
-        given = (given - given.mean(0)) / np.where(spread > 0, spread, 1.0)
+        mean, spread = given.mean(0), np.where(given.std(0) > 0, given.std(0), 1.0)
+        there = table if over is None else over[0]
+        at = given if over is None else _given(*over)
+        given, at = (given - mean) / spread, (at - mean) / spread
         net = fit_network(table.a, table.r, given, hidden=plan.hidden, epochs=plan.epochs, seed=plan.seed)
-        f = network_function(net, given)
+        f = network_function(net, at)
         effect = _responses(
             f,
             network_function(net, np.zeros_like(given[:1])),
-            table.a,
+            there.a,
             plan.users,
             plan.causes,
             plan.items,
@@ -257,6 +260,11 @@ def _slopes(plan: _Plan, table: _Table, z: np.ndarray | None) -> Slopes:
     seen = None if table.seen is None else table.seen[:, plan.items]
     same = plan.causes[:, None] == plan.items
     return one_at_a_time(table.a[:, plan.causes], r, given, seen, table.a[:, plan.items], same)
+
+
+def _given(table: _Table, z: np.ndarray | None) -> np.ndarray:
+    """(n, p) z and x."""
+    return table.x if z is None else np.column_stack([z, table.x])
 
 
 def _responses(
@@ -370,7 +378,10 @@ def _own(plan: _Plan, effect: np.ndarray) -> np.ndarray:
 
 
 def _bootstrap(plan: _Plan, table: _Table, model: ExposureModel, found: Slopes, times: int) -> np.ndarray:
-    """(J, I) standard errors over resampled users, the exposure model fitted to each sample again."""
+    """(J, I) standard errors over resampled users, the exposure model fitted to each sample again.
+
+    An average over everybody is taken over each sample; an effect over named users, over those users.
+    """
     n, rng = len(table.a), numpy_generator(plan.seed, "effects/bootstrap")
     count = np.zeros(found.effect.shape)
     mean, square = np.zeros(found.effect.shape), np.zeros(found.effect.shape)
@@ -378,8 +389,11 @@ def _bootstrap(plan: _Plan, table: _Table, model: ExposureModel, found: Slopes, 
         chosen = np.sort(rng.integers(0, n, n))
         part = _sample(table, chosen)
         again = _fit_exposure(model, part.data, model.dim, plan.seed, start=model)
-        known = replace(plan, users=np.arange(n))
-        effect = _slopes(known, part, _confounder(again, part.data)).effect
+        z = _confounder(again, part.data)
+        if len(plan.users) < n:
+            effect = _slopes(plan, part, z, (table, _confounder(again, table.data))).effect
+        else:
+            effect = _slopes(replace(plan, users=np.arange(n)), part, z).effect
         valid = np.isfinite(effect)
         count += valid
         step = np.where(valid, effect - mean, 0.0)  # Welford: no cancellation
@@ -573,7 +587,11 @@ def _of_network(
             for _ in range(times):
                 chosen = np.sort(rng.integers(0, data.n_users, data.n_users))
                 part = _sample(_Table(data, dense, dense, None, np.zeros((len(dense), 0))), chosen).data
-                drawn.append(read(_refit(model, part, None), np.arange(part.n_users)))
+                again = _refit(model, part, None)
+                named = len(who) < data.n_users
+                drawn.append(
+                    read(_seen_by(again, data), who) if named else read(again, np.arange(part.n_users))
+                )
             error = np.std(drawn, axis=0, ddof=1) if len(drawn) > 1 else None
     told.append(say.logit_constant(output))
     hidden = getattr(model, "hidden", ())
@@ -630,6 +648,13 @@ def _refit(model: RowEstimator, data: Dataset, dim: int | None) -> RowEstimator:
         name = getattr(model, "CONFOUNDER", "exposure")
         fresh.set_params(**{name: getattr(fresh, name).clone().set_params(dim=dim)})
     return fresh.fit(data)
+
+
+def _seen_by(model: RowEstimator, data: Dataset) -> RowEstimator:
+    """The fitted method with the rows of another data set in place of those that it was fitted to."""
+    view = copy.copy(model)
+    view.rows_ = Source.of(data, model.tables(data), model.device)
+    return view
 
 
 def _without_z(model: RowEstimator, data: Dataset) -> RowEstimator:

@@ -13,6 +13,7 @@ from deconrec.exposure.check import SATISFACTORY, PredictiveCheck
 LINEAR = 0.999  # R2(z | a) from which z counts as a linear function of a
 NEARLY = 0.9  # from which a regression on all exposures rests on the curvature of z alone
 CHANCE = 0.02  # least share of an exposure's variance that must be left given z
+CHANCE_OF_MASK = 0.001  # of unexposed outcomes that are all alike though they are like the exposed ones
 FILLED = 0.99  # share of unexposed outcomes with one value from which it counts as filled in
 
 
@@ -52,6 +53,12 @@ def linear_confounder(share: float, all_exposures: bool) -> Verdict:
                 "that z does not carry."
             ),
         )
+    elif share >= NEARLY:
+        status, says = (
+            "holds",
+            "z is nearly a linear function of the exposures; a regression on one exposure at a time does not rest on "
+            "its curvature.",
+        )
     else:
         status, says = "holds", "z is no linear function of the exposures."
     return Verdict(
@@ -78,8 +85,14 @@ def check_passed(check: PredictiveCheck | None) -> Verdict:
             "the exposure model was not checked.",
             unseen,
         )
-    if check.satisfactory:
-        status, says = "holds", "the exposure model passes the held-out predictive check."
+    if check.satisfactory and not check.new_users:
+        status, says = (
+            "warns",
+            "the exposure model passes the predictive check on held-out exposures of users that it was fitted to; pass "
+            "validation users to check it on others.",
+        )
+    elif check.satisfactory:
+        status, says = "holds", "the exposure model passes the held-out predictive check on new users."
     else:
         status, says = (
             "refuses",
@@ -97,10 +110,18 @@ def check_passed(check: PredictiveCheck | None) -> Verdict:
     )
 
 
-def dimension(sweep: Sequence[SweepPoint]) -> Verdict | None:
-    """Whether the chosen dimension of z lies inside the range that was tried; None where only one was."""
+def dimension(sweep: Sequence[SweepPoint]) -> Verdict:
+    """Whether the chosen dimension of z lies inside the range that was tried."""
     if len(sweep) < 2:
-        return None
+        return Verdict(
+            "DIMENSION",
+            "warns",
+            sweep[0].dim if sweep else None,
+            None,
+            None,
+            "the dimension of z was given, not chosen by the predictive check: try several (dims).",
+            "whether it is too small, which leaves confounding, or too large, which takes effects for confounding.",
+        )
     chosen = next(p.dim for p in sweep if p.chosen)
     top = max(p.dim for p in sweep)
     if chosen < top:
@@ -146,14 +167,16 @@ def masked(a: np.ndarray, r: np.ndarray, seen: np.ndarray | None) -> Verdict:
     common, filled = float(value[count.argmax()]), float(count.max() / n)
     exposed = (a > 0) if seen is None else (a > 0) & seen
     among = float((r[exposed] == common).mean()) if exposed.any() else 0.0
-    if filled >= FILLED and among < 0.5:
+    # Constant where unexposed: refused unless chance could give it to outcomes like the exposed ones (rare clicks too).
+    constant = count.max() == n and among < 1 and n * math.log(max(among, 1e-300)) < math.log(CHANCE_OF_MASK)
+    if constant or (filled >= FILLED and among < 0.5):
         return Verdict(
             "MASKED_OUTCOMES",
             "refuses",
             filled,
             None,
             FILLED,
-            f"{filled:.0%} of the outcomes of unexposed pairs are {common:g}, of exposed ones {among:.0%}: they "
+            f"{filled:.1%} of the outcomes of unexposed pairs are {common:g}, of exposed ones {among:.1%}: they "
             "are masked by exposure, and a regression would take the mask for an effect. Leave these rows out.",
             "",
         )
