@@ -122,6 +122,19 @@ def test_biased_names_without_unbiased_data(log: Dataset) -> None:
     assert any("no unbiased test" in note for note in result.protocol["notes"])
 
 
+def test_the_best_trials_are_judged_on_the_splits_of_all_seeds(log) -> None:
+    from deconrec.experiments.runs import Plan, try_one
+
+    result = dc.compare(log, ["mf:epochs=3+dim=4"], seeds=7, trials=4)
+    (searched,) = result.protocol["searched"].values()
+    assert searched["splits"] == list(range(7))
+    plan = Plan(log, None, "pairs", "biased", ())
+    own, best = (try_one(plan, "mf:epochs=3+dim=4", range(7), p).scores for p in ({}, searched["params"]))
+    assert searched["default"] == pytest.approx(sum(own) / 7)
+    assert searched["score"] == pytest.approx(sum(best) / 7)
+    assert searched["score"] >= searched["default"]
+
+
 def test_tuning_chooses_by_validation(log: Dataset) -> None:
     pytest.importorskip("optuna")
     result = dc.compare(log, ["mf:epochs=4"], seeds=1, trials=3)

@@ -22,10 +22,13 @@ from deconrec.experiments.metrics import check_metrics, default_metrics
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
 from deconrec.experiments.results import Distribution, Result, finite
 from deconrec.experiments.runs import DESK, Plan, Select, check_methods, run_one, try_one
-from deconrec.experiments.search import Searched, Searcher, named_settings, note_of_starts
+from deconrec.experiments.search import Searched, Searcher, Tried, named_settings, note_of_starts
 from deconrec.methods import make
 
 SHARED_SPLITS = 5  # NOTE most splits that a shared search is judged on
+FINALISTS = (
+    5  # NOTE best trials that are then judged on the other splits too: a best of many is one by luck in part
+)
 
 
 def compare(
@@ -57,8 +60,9 @@ def compare(
     split: "record" (drawn by the seed) or "time" (the past trains, the future tests; pairs protocol only; seeds
         then differ in initial values alone).
     trials: 0 = the methods' defaults; more = tune each method with that many trials first.
-    search: "shared" = one search a method, judged by the mean hold-out score over the first seeds (5 at most), whose
-        parameters every run then uses; "split" = one search on each seed. What a method's text sets stays.
+    search: "shared" = one search a method, judged by the mean hold-out score over the first seeds (5 at most), its five
+        best trials over all seeds, whose parameters every run then uses; "split" = one search on each seed. What a
+        method's text sets stays.
     refit: once stopped, train again on all biased training rows, hold-out included, for as many epochs as it chose
         (methods over pairs, `select="biased"`).
     workers: processes.
@@ -121,7 +125,7 @@ def compare(
     summary, tests = judge(outcomes, names, numbers, plan.metrics, unit)
     protocol_ = protocol_of(plan, opened, first, truth, parts, numbers, names)
     if found:
-        protocol_["searched"] = {name: search_record(s, numbers[:SHARED_SPLITS]) for name, s in found.items()}
+        protocol_["searched"] = {name: search_record(s, numbers) for name, s in found.items()}
         protocol_["notes"] += [SHARED_NOTE, *note_of_starts({name: make(name) for name in found})]
     return Result(
         dataset=opened.name,
@@ -143,7 +147,8 @@ def _run_all(
     out: dict[tuple[str, int], Outcome] = {}
     found: dict[str, Searched] = {}
     searchers: dict[str, Searcher] = {}
-    at = list(seeds[:SHARED_SPLITS])
+    at, rest = list(seeds[:SHARED_SPLITS]), list(seeds[SHARED_SPLITS:])
+    further: dict[str, dict[int, Tried]] = {}
     if plan.trials and plan.search == "shared":
         searchers = {n: Searcher(make(n), plan.trials, seeds[0], fixed=named_settings(n)) for n in names}
 
@@ -152,20 +157,36 @@ def _run_all(
         params = search.ask()
         return Job((name, None, params), try_one, (plan, name, at, params, search.stop_below()))
 
+    def finals(name: str) -> list[Job]:
+        tried = searchers[name].result()
+        return [
+            Job((name, None, n), try_one, (plan, name, rest, tried.trials[n].params))
+            for n in tried.finalists(FINALISTS)
+        ]
+
     def runs(name: str) -> list[Job]:
         return [Job((name, s, None), run_one, (plan, name, s, _chosen(found, name))) for s in seeds]
 
     def then(job: Job, result: Any) -> list[Job]:
         name, seed, params = job.label
-        advance(name)
+        if not isinstance(params, int):
+            advance(name)
         if seed is not None:
             out[name, seed] = result
             return []
         search = searchers[name]
-        search.tell(params, result, len(at))
-        if not search.finished:
-            return [trial(name)]
-        found[name] = search.result()
+        if isinstance(params, int):  # the number of a finalist
+            further[name][params] = result
+            if len(further[name]) < len(search.result().finalists(FINALISTS)):
+                return []
+        else:
+            search.tell(params, result, len(at))
+            if not search.finished:
+                return [trial(name)]
+            if rest:
+                further[name] = {}
+                return finals(name)
+        found[name] = search.result().confirmed(further.get(name, {}))
         return runs(name)
 
     first = [trial(n) for n in names if n in searchers and not searchers[n].finished]
