@@ -77,9 +77,8 @@ def dense_twin(vae: Any, source: Any, dropout: float) -> Any:
             self.decode.load_state_dict(vae.decode.state_dict())
 
         def forward(self, rows: Any) -> tuple[Any, Any, Any, Any]:
-            x = self.x[rows.user]
-            mean = self.mean(self.drop(x))
-            log_std = self.log_std(self.drop(x)).clamp(-20.0, 2.0)
+            x = self.drop(self.x[rows.user])  # one mask for both, as in the released code and in ours
+            mean, log_std = self.mean(x), self.log_std(x).clamp(-20.0, 2.0)
             return self.decode(sample(mean, log_std, self.training)), mean, log_std, self.a[rows.user]
 
     def linear(layer: Any) -> Any:
