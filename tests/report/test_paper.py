@@ -9,9 +9,9 @@ import pytest
 
 from deconrec.evaluation.statistics import holm
 from deconrec.experiments.results import Claimed, Compared, Contrast, Published, Reproduction, Result, Verdict
-from deconrec.report.paper import floor_rows, markdown, metric_rows, search_rows, sections
+from deconrec.report.paper import floor_rows, markdown, metric_rows, sections
 from deconrec.report.pictures import write_pictures
-from deconrec.report.reading import Reading, p_value
+from deconrec.report.reading import Reading, p_value, search_rows
 
 
 def reproduction(result: Result, picture: tuple[str, ...] = ("auc",)) -> Reproduction:

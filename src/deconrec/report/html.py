@@ -22,6 +22,7 @@ from deconrec.experiments.results import Result, Setting, higher_is_better
 from deconrec.report import figures, text
 from deconrec.report.reading import (
     NONE,
+    SEARCHED,
     Reading,
     count,
     described,
@@ -31,6 +32,7 @@ from deconrec.report.reading import (
     number,
     outcome,
     p_value,
+    search_rows,
     seconds,
     span,
 )
@@ -140,6 +142,8 @@ def _context(result: Result, title: str | None, extra: Mapping[str, Any]) -> dic
     reading = Reading(result)
     said = text.sentences(reading)
     keys = (f"f{n}" for n in range(1, 10_000))
+    searched = search_rows(result)
+    sections = dict(extra) | ({SEARCHED: searched} if searched else {})
     return {
         "title": title or f"Comparison on {result.dataset.partition(':')[0]}",
         "dataset": result.dataset,
@@ -160,7 +164,7 @@ def _context(result: Result, title: str | None, extra: Mapping[str, Any]) -> dic
         "curves": figures.curves(reading, keys),
         "distribution": figures.distribution(result, keys),
         "truth": figures.truth(reading, keys),
-        "extras": [(heading, _section(heading, content)) for heading, content in extra.items()],
+        "extras": [(heading, _section(heading, content)) for heading, content in sections.items()],
         "parameters": [(method, _parameters(reading, method)) for method in reading.methods],
         "environment": [(_term(name), _plain(value)) for name, value in result.environment.items()],
         "glossary": text.glossary(reading.metrics),
@@ -192,7 +196,7 @@ def _facts(reading: Reading) -> list[tuple[str, list[str]]]:
     protocol = dict(reading.result.protocol)
     facts = [("Data set", [reading.result.dataset])]
     for key in [*(k for k in _TERMS if k in protocol), *(k for k in protocol if k not in _TERMS)]:
-        if key != "notes" and protocol[key] is not None:
+        if key not in ("notes", "searched") and protocol[key] is not None:
             facts.append((_TERMS.get(key, _term(key)), _fact(key, protocol[key])))
     if "seeds" not in protocol:
         facts.append(("Seeds", [_seeds(sorted({r.seed for r in reading.result.runs}))]))

@@ -10,7 +10,18 @@ from typing import Any
 from deconrec.data.files import write_file
 from deconrec.evaluation.statistics import holm
 from deconrec.experiments.results import Compared, Reproduction, Setting, finite
-from deconrec.report.reading import NONE, Reading, described, interval, number, p_value, seconds, short, span
+from deconrec.report.reading import (
+    NONE,
+    SEARCHED,
+    Reading,
+    described,
+    interval,
+    number,
+    p_value,
+    search_rows,
+    seconds,
+    span,
+)
 
 Row = dict[str, str]
 _LEAKED = "/leaked"
@@ -31,7 +42,7 @@ def sections(result: Reproduction) -> dict[str, Any]:
     if result.verdict.claims:
         out["Claims of the paper, tested"] = claim_rows(result, reading)
     if searched := search_rows(result):
-        out["What the searches found"] = searched
+        out[SEARCHED] = searched
     if result.missing:
         out["Not done"] = list(result.missing)
     return out
@@ -129,28 +140,6 @@ def claim_rows(result: Reproduction, reading: Reading) -> list[Row]:
                     "p (Holm)": p_value(c.p_holm),
                 }
             )
-    return rows
-
-
-def search_rows(result: Reproduction) -> list[Row]:
-    """One row a search: the parameters found, and the hold-out score with them and with the method's own."""
-    rows = []
-    for s in result.protocol.get("searched") or []:
-        params = ", ".join(f"{n}={short(v)}" for n, v in s.get("taken", s["params"]).items())
-        if "passed_over" in s:
-            params += f" (in place of the {s['passed_over']} best, which some split could not be fitted with)"
-        row: Row = {"method": s["method"]}
-        if s["setting"]:
-            row["setting"] = described(s["setting"])
-        rows.append(
-            row
-            | {
-                "parameters": params or "the method's own",
-                "hold-out score": number(s["score"], 4),
-                "with its own": number(s["default"], 4),
-                "trials": str(s["trials"]),
-            }
-        )
     return rows
 
 

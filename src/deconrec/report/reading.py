@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from deconrec.experiments.results import Result, Run, Setting, Summary, Test, higher_is_better
@@ -18,6 +18,7 @@ ALPHA = 0.05
 NONE = "–"
 NAIVE = ("mf", "mf:population=biased")
 COMBINED = ("mf-combined", "mf:population=combined")
+SEARCHED = "What the searches found"
 TWINS = ("leaked", "truth")  # suffixes with a table of their own
 
 Outcome = Literal["better", "worse", "open", "untested"]
@@ -140,6 +141,31 @@ def outcome(test: Test | None) -> Outcome:
     if test.p_holm >= ALPHA or test.difference == 0:
         return "open"
     return "better" if (test.difference > 0) == higher_is_better(test.metric) else "worse"
+
+
+def search_rows(result: Result) -> list[dict[str, str]]:
+    """One row a search: the parameters found, and the hold-out score with them and with the method's own."""
+    rows = []
+    found = result.protocol.get("searched") or []
+    if isinstance(found, Mapping):  # of a comparison: by method
+        found = [{"method": method, "setting": {}} | record for method, record in found.items()]
+    for s in found:
+        params = ", ".join(f"{n}={short(v)}" for n, v in s.get("taken", s["params"]).items())
+        if "passed_over" in s:
+            params += f" (in place of the {s['passed_over']} best, which some split could not be fitted with)"
+        row: dict[str, str] = {"method": s["method"]}
+        if s["setting"]:
+            row["setting"] = described(s["setting"])
+        rows.append(
+            row
+            | {
+                "parameters": params or "the method's own",
+                "hold-out score": number(s["score"], 4),
+                "with its own": number(s["default"], 4),
+                "trials": str(s["trials"]),
+            }
+        )
+    return rows
 
 
 # ------------------------------------------------------------------------------------------- numbers
