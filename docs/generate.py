@@ -852,6 +852,99 @@ def gap_on_coat() -> str:
     return table(["", "method", "AUC", "NDCG@5", "Recall@5", "ours minus the paper's"], rows)
 
 
+RESIDUAL_LOSS = "residuals: logs agree on the loss, as published"
+RESIDUAL_NONE = "Res-* without residuals, L_U kept"
+FAMILY_TABLES = {
+    "families-coat": "res-dr/table1-coat",
+    "families-kuairec": "res-dr/table1-kuairec",
+    "families-simulated": "studies/residual-mechanism",
+}
+FAMILIES = {
+    "randomised rows, no correction": ("mf-uniform", "mf-combined"),
+    "weights": ("ips", "snips", "multi-ips", "escm2-ips"),
+    "imputation, doubly robust": ("eib", "dr-jl", "mrdr", "multi-dr", "escm2-dr"),
+    "entire space": ("esmm",),
+    "bounds on hidden confounding": ("rd-ips", "rd-dr", "brd-ips", "brd-dr"),
+    "weights learned from randomised rows": ("autodebias", "ltd"),
+    "a teacher of randomised rows": ("cause", "kd-label", "kd-feature"),
+    "residuals: logs agree on outcomes": ("res-ips", "res-dr"),
+    RESIDUAL_LOSS: (),
+    RESIDUAL_NONE: (),
+    "item-item": ("ease",),
+}
+
+
+def family_of(method: str) -> str:
+    """The family of a method's text; with `backbone=fm` one of their own."""
+    if "backbone=fm" in method:
+        return "features (backbone=fm)"
+    if "agreement=loss" in method:
+        return RESIDUAL_LOSS
+    if "residual_propensity=false" in method:
+        return RESIDUAL_NONE
+    return next((name for name, members in FAMILIES.items() if method.partition(":")[0] in members), "")
+
+
+def families(name: str) -> str:
+    """One row a family and setting of an experiment: its differences to mf and mf-combined in the headline metric."""
+    from deconrec.evaluation.statistics import holm
+    from deconrec.experiments.results import higher_is_better
+
+    path = KEPT / f"{name}.json"
+    if not path.is_file():
+        return f"Not run here yet: `deconrec reproduce {name}`."
+    digest = json.loads(path.read_text(encoding="utf-8"))
+    metric = digest["summary"][0]["metric"]
+    sign = 1 if higher_is_better(metric) else -1
+    found: dict[tuple[str, str, str], list[tuple[float, str]]] = {}
+    for floor in ("mf", "mf-combined"):
+        tests = [t for t in digest["tests"] if t["metric"] == metric and floor in (t["a"], t["b"])]
+        tests = [t for t in tests if t["difference"] is not None and t["p"] is not None]
+        corrected = holm([t["p"] for t in tests]) if tests else []
+        for test, p in zip(tests, corrected, strict=True):
+            other = test["b"] if test["a"] == floor else test["a"]
+            gain = sign * test["difference"] * (1 if test["a"] == other else -1)
+            said = "no difference shown" if p >= 0.05 else "better" if gain > 0 else "worse"
+            setting = ", ".join(f"{k}={v:g}" for k, v in test["setting"].items())
+            if family_of(other):
+                found.setdefault((setting, family_of(other), floor), []).append((gain, said))
+    settings = list(dict.fromkeys(setting for setting, _, _ in found))
+    rows = []
+    for setting in settings:
+        for family in [*FAMILIES, "features (backbone=fm)"]:
+            cells = []
+            for floor in ("mf", "mf-combined"):
+                each = found.get((setting, family, floor), [])
+                counts = [
+                    f"{sum(s == word for _, s in each)} {word}"
+                    for word in ("better", "worse", "no difference shown")
+                    if any(s == word for _, s in each)
+                ]
+                gains = [g for g, _ in each]
+                spread = (
+                    f"{min(gains):+.3f}"
+                    if len(gains) == 1
+                    else f"{min(gains):+.3f} to {max(gains):+.3f}"
+                    if gains
+                    else ""
+                )
+                cells.append(f"{spread}: {', '.join(counts)}" if each else "")
+            if any(cells):
+                rows.append([*([setting] if len(settings) > 1 else []), family, *cells])
+    head = [
+        *(["setting"] if len(settings) > 1 else []),
+        "family",
+        "gain over `mf`",
+        "gain over `mf-combined`",
+    ]
+    note = (
+        f"`deconrec reproduce {name}`, `{metric}` (a gain is an improvement): the smallest and the largest mean gain "
+        "among a family's methods, and what paired tests say, Holm-corrected over the methods and settings of a column."
+    )
+    missing = f" Not complete: {len(digest['missing'])} entries are missing." if digest["missing"] else ""
+    return table(head, rows) + "\n\n" + note + missing
+
+
 # ---------------------------------------------------------------------- what there is
 PAGES: dict[str, Callable[[], str]] = {
     "docs/methods/index.md": methods_index,
@@ -881,6 +974,8 @@ def block(name: str, page: Path) -> str:
         return experiments(page)
     if name == "gap-on-coat":
         return gap_on_coat()
+    if name in FAMILY_TABLES:
+        return families(FAMILY_TABLES[name])
     kind, _, record = name.partition("-")
     if kind in ("results", "table") and record in MEASURED:
         return results(record, command=kind == "results")
