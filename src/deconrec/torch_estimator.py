@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,7 +22,7 @@ from deconrec.data.split import ValidationPart
 from deconrec.errors import DataError, MissingUnbiasedLog, ParameterError
 from deconrec.evaluation.calibration import platt
 from deconrec.evaluation.overlap import Overlap, refuse_constant
-from deconrec.evaluation.ranking import place_block
+from deconrec.evaluation.ranking import place_blocks
 from deconrec.evaluation.rating import auc, logloss, mse
 from deconrec.losses.elementwise import ErrorKind, error
 from deconrec.nn.backbone import density_logit, pair_net
@@ -415,22 +415,28 @@ class RowEstimator(TorchEstimator):
             positive = target.take(task.positive(target.rating))
             target = positive if len(positive) else target
         history = validation.history
-        affinity = self._validation_affinity(validation)
-        if not np.isfinite(affinity).all():
-            return float("nan")  # the trainer stops on it, with the epoch
-        placed = place_block(
-            affinity,
-            target.pattern(history.shape),
-            history.biased.pattern(history.shape),
-            depth=VALIDATION_K,
+        score, broken = self._validation_scorer(validation), False
+
+        def block(users: np.ndarray) -> np.ndarray:
+            nonlocal broken
+            affinity = score(users)
+            broken = broken or not np.isfinite(affinity).all()
+            return np.nan_to_num(affinity)
+
+        placed = place_blocks(
+            block, target.pattern(history.shape), history.biased.pattern(history.shape), depth=VALIDATION_K
         )
+        if broken:
+            return float("nan")  # the trainer stops on it, with the epoch
         values = placed.values("ndcg", VALIDATION_K)
         return values.mean if len(values.user) else 0.0  # nobody to judge by: the first epoch is kept
 
-    def _validation_affinity(self, validation: ValidationPart) -> np.ndarray:
-        """(n, n_items) scores of new validation users, from the rows that a model is given for them."""
-        assert validation.history is not None
-        return self._affinity(validation.history)
+    def _validation_scorer(self, validation: ValidationPart) -> Callable[[np.ndarray], np.ndarray]:
+        """Gives (B, n_items) scores of validation users, by their numbers, from the rows a model is given for them."""
+        history = validation.history
+        assert history is not None
+        source = Source.of(history, self.tables(history), self.device)
+        return lambda users: self._source_affinity(source, users)
 
     def _affinity(self, history: Dataset) -> np.ndarray:
         """(n, n_items) log-softmax scores of the users of a data set."""

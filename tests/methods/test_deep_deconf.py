@@ -172,7 +172,8 @@ def test_the_leak_moves_validation_scores_and_no_answer():
         )
         for k in (False, True)
     ]
-    assert not np.allclose(*(m._validation_affinity(parts.holdout) for m in models))
+    everyone = np.arange(parts.holdout.history.n_users)
+    assert not np.allclose(*(m._validation_scorer(parts.holdout)(everyone) for m in models))
     np.testing.assert_array_equal(*(m._affinity(parts.holdout.history) for m in models))
 
 

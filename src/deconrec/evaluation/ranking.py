@@ -22,7 +22,7 @@ Source. NDCG: Järvelin and Kekäläinen, ACM TOIS 2002; ties: McSherry and Najo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,6 +186,21 @@ def place_block(
         np.concatenate([above[hit], n_above[edge]]),
         np.concatenate([tied[hit], n_tied[edge]]),
         depth,
+    )
+
+
+def place_blocks(
+    score: Callable[[Ints], ArrayLike], relevant: Any, excluded: Any, *, depth: int, size: int = 1024
+) -> Placement:
+    """`place_block` for many users, `size` of them at once: scores of one block are held at a time.
+
+    score: gives (B, n_items) scores of rows of the matrices, from their numbers (B,). relevant, excluded: (n, n_items)
+    scipy sparse matrices in CSR form.
+    """
+    n = relevant.shape[0]
+    blocks = [np.arange(start, min(start + size, n)) for start in range(0, n, size)] or [np.arange(0)]
+    return join(
+        [place_block(score(users), relevant[users], excluded[users], users, depth=depth) for users in blocks]
     )
 
 

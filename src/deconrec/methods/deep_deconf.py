@@ -25,6 +25,7 @@ Paper.      [Zhu2024]
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -90,20 +91,20 @@ class DeepDeconf(OutcomeEstimator):
         likelihood = decoded_multinomial(h, nets.outcome.out, b.rows, b.rows.rating, self.precision)
         return negative_bound(likelihood, kl, annealed(b.epoch, self.anneal, self.kl))
 
-    @torch.no_grad()
-    def _validation_affinity(self, validation: ValidationPart) -> np.ndarray:
+    def _validation_scorer(self, validation: ValidationPart) -> Callable[[np.ndarray], np.ndarray]:
         history, held = validation.history, validation.data.biased
         if history is None or not self.leak:
-            return super()._validation_affinity(validation)
+            return super()._validation_scorer(validation)
         joined = history.with_logs(history.biased.joined(held, history.n_items))
         given, both = (Source.of(d, self.tables(history), self.device) for d in (history, joined))
-        out = np.empty(history.shape, np.float32)
-        for start in range(0, history.n_users, 1024):
-            users = np.arange(start, min(start + 1024, history.n_users))
+
+        @torch.no_grad()
+        def scores(users: np.ndarray) -> np.ndarray:
             rows, more = user_rows(given, users)[0], user_rows(both, users)[0]
             logits = self.nets_.outcome(rows, rows.x, self.z(more))[0]
-            out[users] = torch.log_softmax(logits, 1).cpu().numpy()
-        return out
+            return np.asarray(torch.log_softmax(logits, 1).cpu().numpy())
+
+        return scores
 
     def substitute_confounder(self, users: object = None) -> object:
         """(n, K) z of training users (raw ids; None = all), in the order given."""
