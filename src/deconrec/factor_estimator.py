@@ -16,15 +16,16 @@ from scipy.special import expit
 
 from deconrec.base import Estimator
 from deconrec.data.dataset import Dataset, Features, Log
-from deconrec.data.split import ValidationPart
+from deconrec.data.split import ValidationPart, take_users
 from deconrec.errors import DataError
 from deconrec.evaluation.calibration import platt
-from deconrec.evaluation.ranking import place_block
+from deconrec.evaluation.ranking import place_blocks
 from deconrec.evaluation.rating import auc, logloss, mse
 from deconrec.parameters import Search, parameter
 from deconrec.training.features import spread
 
 VALIDATION_K = 20
+BLOCK = 1024  # validation users that are scored at a time
 ENOUGH = 50  # NOTE validation rows from which the two numbers of the map of affinities are fitted to them
 FLATTEST = 0.02  # NOTE smallest slope a standard deviation of scores: ranks survive single precision
 EDGE = 0.05  # NOTE predicted outcomes within this of 0 and 1 are bent, not cut: ranks stay
@@ -108,12 +109,19 @@ class FactorEstimator(Estimator):
         log = validation.data.biased
         if validation.history is None:
             return self._pair_affinity(log.user, log.item)
-        return self._validation_affinity(validation)[log.user, log.item]
+        scores = np.empty(len(log), np.float64)
+        for start in range(0, validation.history.n_users, BLOCK):
+            users = np.arange(start, min(start + BLOCK, validation.history.n_users))
+            rows = (log.user >= start) & (log.user < start + BLOCK)
+            scores[rows] = self._validation_affinity(validation, users)[
+                log.user[rows] - start, log.item[rows]
+            ]
+        return scores
 
-    def _validation_affinity(self, validation: ValidationPart) -> np.ndarray:
-        """(n, n_items) scores of validation users."""
+    def _validation_affinity(self, validation: ValidationPart, users: np.ndarray) -> np.ndarray:
+        """(B, n_items) scores of validation users, by their numbers."""
         assert validation.history is not None
-        return self._new_affinity(validation.history)
+        return self._new_affinity(take_users(validation.history, users))
 
     def validation_score(self, validation: ValidationPart) -> float:
         """NDCG@20 of validation users' held-out positives (any held-out row where no positive is defined);
@@ -131,11 +139,12 @@ class FactorEstimator(Estimator):
         if task.binarize is not None or task.relevant is not None:
             positive = log.take(task.positive(log.rating))
             target = positive if len(positive) else log
-        placed = place_block(
-            self._validation_affinity(validation),
+        placed = place_blocks(
+            lambda users: self._validation_affinity(validation, users),
             target.pattern(history.shape),
             history.biased.pattern(history.shape),
             depth=VALIDATION_K,
+            size=BLOCK,
         )
         values = placed.values("ndcg", VALIDATION_K)
         return float(values.mean) if len(values.user) else 0.0

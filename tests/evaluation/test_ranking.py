@@ -378,3 +378,22 @@ def test_repeated_cells_of_a_sparse_relevance_are_refused():
     with pytest.raises(DataError, match="expects 0 or 1 in `relevant`"):
         ranking.full(np.ones((1, 3)), twice, k=1, metric="recall")
     assert twice.nnz == 2
+
+
+def test_blocks_of_users_give_what_one_block_gives() -> None:
+    rng = np.random.default_rng(5)
+    score = rng.integers(0, 6, (23, 40)).astype(np.float32)
+    relevant, kept = (sparse.csr_matrix(rng.random(score.shape) < share) for share in (0.05, 0.2))
+    asked: list[int] = []
+
+    def block(users: np.ndarray) -> np.ndarray:
+        asked.append(len(users))
+        return score[users]
+
+    parts = ranking.place_blocks(block, relevant, kept, depth=5, size=7)
+    whole = ranking.place_block(score, relevant, kept, depth=5)
+    assert asked == [7, 7, 7, 2]
+    for metric in ("ndcg", "recall", "recall_capped"):
+        got, want = parts.values(metric, 5), whole.values(metric, 5)
+        assert (got.user.tolist(), got.skipped) == (want.user.tolist(), want.skipped)
+        np.testing.assert_array_equal(got.values, want.values)

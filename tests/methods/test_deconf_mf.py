@@ -224,7 +224,8 @@ def test_the_leak_moves_validation_scores_and_no_answer():
         DeconfMF(**LEAST, exposure=EXPOSURE, leak=k).fit(parts.train, validation=parts.holdout)
         for k in (False, True)
     ]
-    scores = [m._validation_affinity(parts.holdout) for m in models]
+    everyone = np.arange(parts.holdout.history.n_users)
+    scores = [m._validation_affinity(parts.holdout, everyone) for m in models]
     assert not np.allclose(*scores)
     np.testing.assert_array_equal(*(m._new_affinity(parts.holdout.history) for m in models))
 

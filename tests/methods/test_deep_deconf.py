@@ -215,6 +215,7 @@ def test_no_matrix_of_users_and_items_is_made(monkeypatch):
         model.fit(parts.train, validation=parts.holdout)
     assert made.cells <= 1024 * 300
 
+    # Steps alone: what scores validation users and fits the map of affinities holds blocks of 1,024 users.
     monkeypatch.setattr(DeepDeconf, "validation_score", lambda self, validation: 0.0)
     monkeypatch.setattr(DeepDeconf, "_calibrate", lambda self: None)
     bare = model.clone().set_params(exposure__check_draws=0)

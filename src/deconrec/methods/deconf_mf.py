@@ -42,7 +42,7 @@ import torch
 
 from deconrec.base import ExposureModel, Tags
 from deconrec.data.dataset import Dataset, Log
-from deconrec.data.split import ValidationPart
+from deconrec.data.split import ValidationPart, take_users
 from deconrec.errors import ParameterError
 from deconrec.exposure import EXPOSURE_MODELS, PoissonExposure
 from deconrec.factor_estimator import FactorEstimator, counts
@@ -387,12 +387,12 @@ class DeconfMF(FactorEstimator):
             p, gamma = self._solve_users(users, entries, new=True)
         return self._scores(p, gamma, users.x, users.z)
 
-    def _validation_affinity(self, validation: ValidationPart) -> np.ndarray:
-        history, held = validation.history, validation.data.biased
-        assert history is not None
+    def _validation_affinity(self, validation: ValidationPart, users: np.ndarray) -> np.ndarray:
+        assert validation.history is not None
+        history = take_users(validation.history, users)
         if not self.leak:
             return self._new_affinity(history)
-        given = history.biased
+        given, held = history.biased, take_users(validation.data, users).biased
         both = Log(
             *(np.concatenate([getattr(g, n) for g in (given, held)]) for n in ("user", "item", "rating"))
         )
