@@ -64,15 +64,29 @@ VARIANTS = {  # settings that make another program, network or propensity, and c
 }
 
 
-@pytest.mark.parametrize("spec", VARIANTS)
-def test_variants(spec):
+LEARNING = [c.__name__ for c in CHECKS if c.__module__.endswith("learning")]  # long
+
+
+def variant(spec):
     model = make(spec)
     given = {part.partition("=")[0] for part in spec.partition(":")[2].split("+")}
     key = "mf" if spec.startswith("mf") else spec.partition(":")[0]
     for name, value in FAST[key].items():
         if name.split("__")[0] not in given:
             model.set_params(**{name: value})
-    check_estimator(model, exclude=VARIANTS[spec]).raise_for_failures()
+    return model
+
+
+@pytest.mark.parametrize("spec", VARIANTS)
+def test_variants(spec):
+    check_estimator(variant(spec), exclude=[*VARIANTS[spec], *LEARNING]).raise_for_failures()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", VARIANTS)
+def test_variants_learn(spec):
+    others = [name for name in NAMES if name not in LEARNING]
+    check_estimator(variant(spec), exclude=[*VARIANTS[spec], *others]).raise_for_failures()
 
 
 BACKBONES = [key for key, model in ESTIMATORS.items() if "backbone" in model.get_params(deep=False)]
@@ -162,7 +176,7 @@ class Bilevel(PairEstimator):
 
 
 def test_a_bilevel_method_passes():
-    report = check_estimator(Bilevel())
+    report = check_estimator(Bilevel(epochs=4), exclude=LEARNING)
     report.raise_for_failures()
     assert {o.check: o.verdict for o in report.outcomes}["check_through"] == "passed"
 
