@@ -16,6 +16,7 @@ import textwrap
 import types
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +273,7 @@ def test_python_on_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "page", namespace)  # dataclasses look their module up
     monkeypatch.chdir(tmp_path)
     blocks = list(FENCE.finditer(page.read_text()))
-    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, after in zip_longest(blocks, blocks[1:]):
         if block["kind"] != "python" or block["skip"]:
             continue
         printed = io.StringIO()
