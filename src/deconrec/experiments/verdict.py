@@ -174,9 +174,10 @@ def _held(contrasts: Sequence[Contrast], metric: str, complete: bool) -> str:
 
 
 def _same(contrasts: Sequence[Contrast], metric: str, complete: bool) -> str:
-    if not complete or any(c.low is None or c.high is None for c in contrasts):
+    bounds = [(c.low, c.high) for c in contrasts if c.low is not None and c.high is not None]
+    if not complete or len(bounds) < len(contrasts):
         return "missing"
-    return "level" if all(c.low <= 0 <= c.high for c in contrasts) else "contradicted"  # type: ignore[operator]
+    return "level" if all(low <= 0 <= high for low, high in bounds) else "contradicted"
 
 
 def counts_of(cells: Sequence[Compared]) -> dict[str, int]:
