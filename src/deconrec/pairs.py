@@ -54,6 +54,8 @@ class Pairs:
     context: (n, ...) features of the row itself (an impression's hour, device, ...).
     weight: (n,) sample weights, or None.
     grid: set where the sample is a whole rectangle: a net may then answer by one matrix product.
+    within: (a grid that holds these rows, (n,) int64 their places in it), or None: what a net says of the grid, it says
+        of them.
     """
 
     user: Tensor
@@ -66,6 +68,7 @@ class Pairs:
     context: Mapping[str, Tensor] = field(default_factory=dict)
     weight: Tensor | None = None
     grid: Grid | None = None
+    within: tuple[Pairs, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.o)

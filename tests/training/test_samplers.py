@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from deconrec.checks.fixtures import confounded, rows_world
 from deconrec.nn.mf import MF
 from deconrec.pairs import NO_TABLES, Grid, Pairs, Tables
 from deconrec.training import samplers
+from deconrec.training.program import Nets, Step, evaluate_step
 from deconrec.training.samplers import Blocks, LazyPairs, Source, UniformPairs, log_pairs, user_rows
 from manual.batches import SHAPE, dense, tiny
 
@@ -201,6 +204,56 @@ def test_a_grid_answers_like_look_ups():
         ]
         for one, other in zip(*gradients, strict=True):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", [s for s in EXACT if s.items is not None], ids=str)
+def test_observed_rows_know_their_place_in_the_grid(sampler):
+    (batches,) = passes(sampler)
+    for b in batches:
+        grid, place = b.observed.within
+        assert grid is b.space
+        for name in ("user", "item", "r"):
+            assert torch.equal(getattr(b.space, name)[place], getattr(b.observed, name))
+        assert b.space.o.sum() == len(b.observed)
+
+
+class Counting(MF):
+    """An MF that keeps what it was asked."""
+
+    def forward(self, pairs):
+        self.asked.append("grid" if pairs.grid is not None else "rows")
+        return super().forward(pairs)
+
+
+@pytest.mark.parametrize("grid_first", [True, False])
+def test_rows_within_a_grid_take_its_answers(grid_first):
+    torch.manual_seed(0)
+    nets = Nets(prediction=Counting(*SHAPE, 3))
+    first, second = passes(Blocks(4, 3))[0][:2]
+
+    def loss(n, b):
+        names = ("space", "observed") if grid_first else ("observed", "space")
+        return {name: getattr(b, name).expect(n.prediction(getattr(b, name)) ** 2) for name in names}
+
+    step, everywhere = Step(loss, updates=("prediction",)), set()
+    for batch, asked in ((first, ["grid"] if grid_first else ["rows", "grid"]), (second, ["grid"])):
+        nets["prediction"].asked = []
+        terms, _, gradients = evaluate_step(step, nets, batch, everywhere)
+        assert nets["prediction"].asked == asked
+        apart = replace(batch, observed=replace(batch.observed, within=None))
+        plain, _, expected = evaluate_step(step, nets, apart)
+        for a, b in zip((*terms.values(), *gradients), (*plain.values(), *expected), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_rows_are_looked_up_where_the_grid_is_not_asked_for():
+    nets = Nets(prediction=Counting(*SHAPE, 3))
+    nets["prediction"].asked = []
+    step = Step(lambda n, b: {"o": b.observed.expect(n.prediction(b.observed))}, updates=("prediction",))
+    everywhere = set()
+    for batch in passes(Blocks(4, 3))[0][:2]:
+        evaluate_step(step, nets, batch, everywhere)
+    assert nets["prediction"].asked == ["rows", "rows"]
 
 
 def test_lazy_pairs_make_their_indices_when_asked():

@@ -16,7 +16,7 @@ LARGEST = 1.0 - 1e-6  # NOTE log(1 - x) at float32 resolution; a probability nea
 def cross_entropy(logit: Tensor, r: Tensor) -> Tensor:
     """-r log sigma(l) - (1 - r) log(1 - sigma(l)); r may be a soft label in [0, 1]. Gradients flow to both."""
     if r.requires_grad:
-        return -(r * logsigmoid(logit) + (1 - r) * logsigmoid(-logit))
+        return (1 - r) * logit - logsigmoid(logit)
     return binary_cross_entropy_with_logits(logit, r, reduction="none")
 
 

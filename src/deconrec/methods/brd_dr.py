@@ -130,17 +130,19 @@ class BRDDR(PairEstimator):
         return worst_odds(x, self.uncertainty) if self.mode == "closed" else nets.weight(pairs)
 
     def errors(self, nets: Nets, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """(e, e_hat) of pairs; e means something only where o = 1."""
+        """(e, e_hat) of observed pairs."""
         r_hat = nets.prediction(pairs)
         return self.d(r_hat, pairs.r), self.d(r_hat, nets.imputation(pairs).sigmoid())
 
-    def gaps(self, nets: Nets, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """(g, g_hat) of pairs; g means something only where o = 1."""
-        e, e_hat = self.errors(nets, pairs)
+    def gap(self, nets: Nets, pairs: Pairs, r: Tensor) -> Tensor:
+        """(n,) error of the prediction minus the benchmark's, against r: g, or g_hat where r is imputed."""
         with torch.no_grad():
             r_hat = self.benchmark_.nets_.prediction(pairs)
-        label = nets.imputation(pairs).sigmoid()
-        return e - self.d(r_hat, pairs.r), e_hat - self.d(r_hat, label)
+        return self.d(nets.prediction(pairs), r) - self.d(r_hat, r)
+
+    def gaps(self, nets: Nets, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """(g, g_hat) of observed pairs."""
+        return self.gap(nets, pairs, pairs.r), self.gap(nets, pairs, nets.imputation(pairs).sigmoid())
 
     def imputation_risk(self, nets: Nets, b: Batch) -> Terms:
         """L_IMP."""
@@ -154,7 +156,7 @@ class BRDDR(PairEstimator):
         g, g_hat = self.gaps(nets, o)
         x, p = g - g_hat, self.benchmark_.propensity_(o)
         return {
-            "direct_gap": d.expect(self.gaps(nets, d)[1]),
+            "direct_gap": d.expect(self.gap(nets, d, nets.imputation(d).sigmoid())),
             "correction_gap": o.expect(x / p),
             "robust": o.expect(surplus(p, self.odds(nets, o, x)) * x),
         }

@@ -68,9 +68,12 @@ class DRJL(PairEstimator):
         ]
 
     def errors(self, nets: Nets, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """(e, e_hat) of pairs; e means something only where o = 1."""
-        r_hat = nets.prediction(pairs)
-        return self.d(r_hat, pairs.r), self.d(r_hat, nets.imputation(pairs).sigmoid())
+        """(e, e_hat) of observed pairs."""
+        return self.d(nets.prediction(pairs), pairs.r), self.imputed(nets, pairs)
+
+    def imputed(self, nets: Nets, pairs: Pairs) -> Tensor:
+        """(n,) e_hat."""
+        return self.d(nets.prediction(pairs), nets.imputation(pairs).sigmoid())
 
     def imputation_risk(self, nets: Nets, b: Batch) -> Terms:
         """L_IMP."""
@@ -83,6 +86,6 @@ class DRJL(PairEstimator):
         o, d = b.observed, b.space
         e, e_hat = self.errors(nets, o)
         return {
-            "direct": d.expect(self.errors(nets, d)[1]),
+            "direct": d.expect(self.imputed(nets, d)),
             "correction": o.expect((e - e_hat) / self.propensity_(o)),
         }

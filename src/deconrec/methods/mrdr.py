@@ -85,9 +85,12 @@ class MRDR(PairEstimator):
             mine.lerp_(other, self.sharing)
 
     def errors(self, nets: Nets, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """(e, e_hat) of pairs; e means something only where o = 1."""
-        r_hat = nets.prediction(pairs)
-        return self.d(r_hat, pairs.r), self.d(r_hat, nets.imputation(pairs).sigmoid())
+        """(e, e_hat) of observed pairs."""
+        return self.d(nets.prediction(pairs), pairs.r), self.imputed(nets, pairs)
+
+    def imputed(self, nets: Nets, pairs: Pairs) -> Tensor:
+        """(n,) e_hat."""
+        return self.d(nets.prediction(pairs), nets.imputation(pairs).sigmoid())
 
     def imputation_risk(self, nets: Nets, b: Batch) -> Terms:
         """L_IMP."""
@@ -99,4 +102,4 @@ class MRDR(PairEstimator):
         """L_DR."""
         o, d = b.observed, b.space
         e, e_hat = self.errors(nets, o)
-        return reweighted.dr(o, d, e, e_hat, self.errors(nets, d)[1], 1 / self.propensity_(o))
+        return reweighted.dr(o, d, e, e_hat, self.imputed(nets, d), 1 / self.propensity_(o))

@@ -101,9 +101,12 @@ class RDDR(PairEstimator):
         return [Phase(*worst, every=self.every), descent]
 
     def errors(self, nets: Nets, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """(e, e_hat) of pairs; e means something only where o = 1."""
-        r_hat = nets.prediction(pairs)
-        return self.d(r_hat, pairs.r), self.d(r_hat, nets.imputation(pairs).sigmoid())
+        """(e, e_hat) of observed pairs."""
+        return self.d(nets.prediction(pairs), pairs.r), self.imputed(nets, pairs)
+
+    def imputed(self, nets: Nets, pairs: Pairs) -> Tensor:
+        """(n,) e_hat."""
+        return self.d(nets.prediction(pairs), nets.imputation(pairs).sigmoid())
 
     def odds(self, nets: Nets, pairs: Pairs, x: Tensor, name: str) -> Tensor:
         """(n,) odds of the weights on x: worst over the box, or from the table `name`."""
@@ -123,7 +126,7 @@ class RDDR(PairEstimator):
         e, e_hat = self.errors(nets, o)
         x, p = e - e_hat, self.propensity_(o)
         return {
-            "direct": d.expect(self.errors(nets, d)[1]),
+            "direct": d.expect(self.imputed(nets, d)),
             "correction": o.expect(x / p),
             "robust": o.expect(surplus(p, self.odds(nets, o, x, "weight")) * x),
         }

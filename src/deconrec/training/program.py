@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from deconrec.errors import ParameterError
-from deconrec.pairs import Batch
+from deconrec.pairs import Batch, Pairs
 
 Terms = Mapping[str, Tensor]
 
@@ -26,7 +26,7 @@ class Nets(nn.ModuleDict):
 
     def __init__(self, **nets: nn.Module) -> None:
         super().__init__(nets)
-        self._memo: dict[tuple[int, ...], tuple[Any, Any]] | None = None
+        self._memo: _Memo | None = None
 
     def __getattr__(self, name: str) -> Any:
         """A net by its name; inside `remembering`, one that answers the same call once."""
@@ -35,12 +35,14 @@ class Nets(nn.ModuleDict):
         return found if memo is None or not isinstance(found, nn.Module) else _Remembering(found, memo)
 
     @contextmanager
-    def remembering(self) -> Iterator[None]:
+    def remembering(self, everywhere: set[int] | None = None) -> Iterator[None]:
         """Answer equal calls (same net, same objects) once: the terms of a step share their forward passes.
 
-        Valid while no parameter changes, that is, inside one evaluation of a step.
+        Rows that lie within a grid take their answers from the grid's, where the step asks a net for both. A set given
+        as `everywhere` collects the nets that a step asks about grids, so that from its second batch on the order of
+        its calls does not matter. Valid while no parameter changes, that is, inside one evaluation of a step.
         """
-        self.__dict__["_memo"] = {}
+        self.__dict__["_memo"] = _Memo(set() if everywhere is None else everywhere)
         try:
             yield
         finally:
@@ -64,19 +66,38 @@ class Nets(nn.ModuleDict):
         return chosen
 
 
+@dataclass
+class _Memo:
+    """Answers by net and inputs (held, so that no id is used twice), and the nets that are asked about grids."""
+
+    everywhere: set[int]
+    answers: dict[tuple[int, ...], tuple[Any, Any]] = field(default_factory=dict)
+
+
 class _Remembering:
     """A net that keeps its answers; otherwise the net itself."""
 
     __slots__ = ("_memo", "_net")
 
-    def __init__(self, net: nn.Module, memo: dict[tuple[int, ...], tuple[Any, Any]]) -> None:
+    def __init__(self, net: nn.Module, memo: _Memo) -> None:
         self._net, self._memo = net, memo
 
     def __call__(self, *inputs: Any) -> Any:
         key = (id(self._net), *map(id, inputs))
-        if key not in self._memo:
-            self._memo[key] = (inputs, self._net(*inputs))  # inputs are held, so that no id is used twice
-        return self._memo[key][1]
+        if key not in self._memo.answers:
+            self._memo.answers[key] = (inputs, self._answer(*inputs))
+        return self._memo.answers[key][1]
+
+    def _answer(self, *inputs: Any) -> Any:
+        if len(inputs) != 1 or not isinstance(inputs[0], Pairs):
+            return self._net(*inputs)
+        pairs = inputs[0]
+        if pairs.grid is not None:
+            self._memo.everywhere.add(id(self._net))
+        elif pairs.within is not None and id(self._net) in self._memo.everywhere:
+            grid, place = pairs.within
+            return self(grid).index_select(0, place)
+        return self._net(pairs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._net, name)
@@ -212,7 +233,7 @@ def total(terms: Terms) -> Tensor:
 
 
 def evaluate_step(
-    step: Step, nets: Nets, batch: Batch
+    step: Step, nets: Nets, batch: Batch, everywhere: set[int] | None = None
 ) -> tuple[Terms, dict[str, nn.Parameter], list[Tensor]]:
     """(terms, parameters that the step updates, their gradients), gradients of the batch-weighted sum.
 
@@ -225,7 +246,7 @@ def evaluate_step(
         for name, parameter in nets.named_parameters():
             parameter.requires_grad_(name in moving)
         try:
-            with nets.remembering():
+            with nets.remembering(everywhere):
                 terms = step.loss(nets, batch)
         finally:
             for parameter in nets.parameters():
@@ -260,6 +281,7 @@ class Mover:
     step: Step
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
+    everywhere: set[int] = field(default_factory=set)  # nets that the step asks about whole grids
 
     @classmethod
     def of(cls, step: Step, nets: Nets, default: Adam | SGD) -> Mover:
@@ -269,7 +291,7 @@ class Mover:
 
     def move(self, nets: Nets, batch: Batch) -> Terms:
         """Make the step on a batch; gives the terms as they were before the move."""
-        terms, parameters, gradients = evaluate_step(self.step, nets, batch)
+        terms, parameters, gradients = evaluate_step(self.step, nets, batch, self.everywhere)
         sign = -1.0 if self.step.ascend else 1.0
         for parameter, gradient in zip(parameters.values(), gradients, strict=True):
             parameter.grad = gradient if sign > 0 else -gradient

@@ -133,53 +133,46 @@ class Blocks:
             return
         n_users, n_items = source.shape
         n_ub, n_ib = math.ceil(n_users / self.users), math.ceil(n_items / self.items)
-        if n_ub * n_ib == 1:
-            users, items = np.arange(n_users), np.arange(n_items)
-            yield self._block(source, users, items, np.arange(len(source.user)), rng, 1, float(epoch))
-            return
-        user_blocks = [np.sort(b) for b in np.array_split(rng.permutation(n_users), n_ub)]
-        item_blocks = [np.sort(b) for b in np.array_split(rng.permutation(n_items), n_ib)]
-        block_of_user, block_of_item = np.empty(n_users, np.int64), np.empty(n_items, np.int64)
-        for k, users in enumerate(user_blocks):
-            block_of_user[users] = k
-        for k, items in enumerate(item_blocks):
-            block_of_item[items] = k
-        block = block_of_user[source.user] * n_ib + block_of_item[source.item]
+        whole = n_ub * n_ib == 1
+        user_blocks, user_block, user_place = _cut(
+            np.arange(n_users) if whole else rng.permutation(n_users), n_ub
+        )
+        item_blocks, item_block, item_place = _cut(
+            np.arange(n_items) if whole else rng.permutation(n_items), n_ib
+        )
+        block = user_block[source.user] * n_ib + item_block[source.item]
         order = np.argsort(block, kind="stable")
         bounds = np.searchsorted(block[order], np.arange(n_ub * n_ib + 1))
-        for done, k in enumerate(rng.permutation(n_ub * n_ib)):
-            rows = order[bounds[k] : bounds[k + 1]]
-            now = epoch + done / (n_ub * n_ib)
-            yield self._block(
-                source, user_blocks[k // n_ib], item_blocks[k % n_ib], rows, rng, n_ub * n_ib, now
+        user, item, r = source.user[order], source.item[order], source.r[order]
+        widths = np.array([len(items) for items in item_blocks])
+        cell = user_place[user] * widths[item_block[item]] + item_place[item]
+        for done, k in enumerate([0] if whole else rng.permutation(n_ub * n_ib)):
+            rows = slice(bounds[k], bounds[k + 1])
+            users, items = user_blocks[k // n_ib], item_blocks[k % n_ib]
+            size = len(users) * len(items)
+            place = source.tensor(cell[rows], torch.int64)
+            r_observed = source.tensor(r[rows], torch.float32)
+            o_space, r_space = (torch.zeros(size, device=source.device) for _ in range(2))
+            o_space[place], r_space[place] = 1.0, r_observed
+            grid = Grid(source.tensor(users, torch.int64), source.tensor(items, torch.int64))
+            space = LazyPairs(o=o_space, r=r_space, tables=source.tables, grid=grid)
+            observed = Pairs(
+                source.tensor(user[rows], torch.int64),
+                source.tensor(item[rows], torch.int64),
+                torch.ones(len(place), device=source.device),
+                r_observed,
+                mass=len(place) / size,
+                share=source.density,
+                tables=source.tables,
+                within=(space, place),
             )
-
-    def _block(
-        self,
-        source: Source,
-        users: np.ndarray,
-        items: np.ndarray,
-        rows: np.ndarray,
-        rng: np.random.Generator,
-        n_blocks: int,
-        epoch: float,
-    ) -> Batch:
-        size = len(users) * len(items)
-        cell = np.searchsorted(users, source.user[rows]) * len(items) + np.searchsorted(
-            items, source.item[rows]
-        )
-        o, r = np.zeros(size, np.float32), np.zeros(size, np.float32)
-        o[cell], r[cell] = 1.0, source.r[rows]
-        grid = Grid(source.tensor(users, torch.int64), source.tensor(items, torch.int64))
-        space = LazyPairs(
-            o=source.tensor(o, torch.float32),
-            r=source.tensor(r, torch.float32),
-            tables=source.tables,
-            grid=grid,
-        )
-        observed = _observed(source, rows, mass=len(rows) / size)
-        weight = size * n_blocks / (source.shape[0] * source.shape[1])
-        return Batch(observed, space, source.randomised(rng), weight=weight, epoch=epoch)
+            yield Batch(
+                observed,
+                space,
+                source.randomised(rng),
+                weight=size * n_ub * n_ib / (n_users * n_items),
+                epoch=epoch + done / (n_ub * n_ib),
+            )
 
     def _rows(self, source: Source, rng: np.random.Generator, epoch: int) -> Iterator[Batch]:
         n_users = source.shape[0]
@@ -245,7 +238,8 @@ class LazyPairs(Pairs):
     def __init__(self, *, o: Tensor, r: Tensor, tables: Tables, grid: Grid) -> None:
         for name, value in {"o": o, "r": r, "tables": tables, "grid": grid}.items():
             object.__setattr__(self, name, value)
-        for name, default in {"mass": 1.0, "share": 1.0, "context": {}, "weight": None}.items():
+        defaults = {"mass": 1.0, "share": 1.0, "context": {}, "weight": None, "within": None}
+        for name, default in defaults.items():
             object.__setattr__(self, name, default)
 
     def __getattr__(self, name: str) -> Tensor:
@@ -259,6 +253,15 @@ class LazyPairs(Pairs):
             raise AttributeError(name)
         object.__setattr__(self, name, value)
         return value
+
+
+def _cut(order: np.ndarray, parts: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """(the codes of each part, sorted; for every code its part; for every code its place in it)."""
+    codes = [np.sort(part) for part in np.array_split(order, parts)]
+    part, place = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+    for k, members in enumerate(codes):
+        part[members], place[members] = k, np.arange(len(members))
+    return codes, part, place
 
 
 def _observed(source: Source, rows: np.ndarray, mass: float) -> Pairs:
