@@ -72,7 +72,7 @@ def dense_twin(vae: Any, source: Any, dropout: float) -> Any:
             self.a = a
             self.x = nn.functional.normalize(a, dim=1)
             self.drop = nn.Dropout(dropout)
-            self.mean, self.log_std = linear(vae.mean), linear(vae.log_std)
+            self.mean, self.log_std = linear(vae.encoder)
             self.decode = nn.Linear(vae.decode.in_features, vae.decode.out_features)
             self.decode.load_state_dict(vae.decode.state_dict())
 
@@ -81,12 +81,13 @@ def dense_twin(vae: Any, source: Any, dropout: float) -> Any:
             mean, log_std = self.mean(x), self.log_std(x).clamp(-20.0, 2.0)
             return self.decode(sample(mean, log_std, self.training)), mean, log_std, self.a[rows.user]
 
-    def linear(layer: Any) -> Any:
-        out = nn.Linear(layer.items.shape[0], layer.items.shape[1])
+    def linear(layer: Any) -> list[Any]:
+        both = [nn.Linear(len(layer.items), layer.items.shape[1] // 2) for _ in range(2)]
         with torch.no_grad():
-            out.weight.copy_(layer.items.T)
-            out.bias.copy_(layer.bias)
-        return out
+            for out, weight, bias in zip(both, layer.items.chunk(2, 1), layer.bias.chunk(2), strict=True):
+                out.weight.copy_(weight.T)
+                out.bias.copy_(bias)
+        return both
 
     return Dense()
 

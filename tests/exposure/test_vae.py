@@ -32,8 +32,8 @@ def test_the_bound_equals_the_twin():
     weights = {name: p.detach().numpy() for name, p in net.named_parameters()}
     likelihood = divergence = 0.0
     for a in exposures(data):
-        mean = manual.linear(manual.scaled(a), weights["mean.items"], weights["mean.bias"])
-        log_std = manual.linear(manual.scaled(a), weights["log_std.items"], weights["log_std.bias"])
+        both = manual.linear(manual.scaled(a), weights["encoder.items"], weights["encoder.bias"])
+        mean, log_std = both[:3], both[3:]
         logits = manual.linear(mean, weights["decode.weight"].T, weights["decode.bias"])
         likelihood += manual.bernoulli(a, logits)
         divergence += manual.kl(mean, np.exp(log_std))

@@ -28,10 +28,10 @@ def world(**parameters):
 
 def confounders(model, data):
     """z_u: the mean of q(z | a_u), by loops."""
-    net = model.exposure_.nets_.exposure.mean
+    net, dim = model.exposure_.nets_.exposure.encoder, model.exposure_.dim
     a = np.zeros(data.shape)
     a[data.biased.user, data.biased.item] = 1
-    weight, bias = net.items.detach().numpy(), net.bias.detach().numpy()
+    weight, bias = net.items.detach().numpy()[:, :dim], net.bias.detach().numpy()[:dim]
     return a, [rows.linear(rows.scaled(row), weight, bias) for row in a]
 
 

@@ -44,12 +44,11 @@ def folds(nets):
 
 def codes(model, user_rows):
     """(mean, std) of q(z | a_u), by loops."""
-    a, net = user_rows.dense("o").numpy(), model.exposure_.nets_.exposure
-    out = []
-    for layer in (net.mean, net.log_std):
-        weight, bias = layer.items.detach().numpy(), layer.bias.detach().numpy()
-        out.append(np.array([rows.linear(rows.scaled(row), weight, bias) for row in a]))
-    return out[0], np.exp(np.clip(out[1], -20, 2))
+    a, layer = user_rows.dense("o").numpy(), model.exposure_.nets_.exposure.encoder
+    weight, bias = layer.items.detach().numpy(), layer.bias.detach().numpy()
+    out = np.array([rows.linear(rows.scaled(row), weight, bias) for row in a])
+    mean, log_std = np.split(out, 2, axis=1)
+    return mean, np.exp(np.clip(log_std, -20, 2))
 
 
 def drawn(model, monkeypatch, noise):

@@ -89,7 +89,7 @@ def test_a_decoder_starts_at_the_bias_it_is_given():
 def test_the_exposure_model_clips_its_deviation():
     model = ExposureVAE(5, 2, 0.0, None).eval()
     with torch.no_grad():
-        model.log_std.bias.fill_(50.0)
+        model.encoder.bias[2:] = 50.0
     logits, mean, log_std = model(rows())
     assert (log_std == 2.0).all()
     assert logits.shape == (3, 5)

@@ -86,14 +86,15 @@ class ExposureVAE(nn.Module):
 
     def __init__(self, n_items: int, dim: int, dropout: float, bias: Tensor | None) -> None:
         super().__init__()
-        self.mean = SparseLinear(n_items, 0, dim, dropout)
-        self.log_std = SparseLinear(n_items, 0, dim, dropout)
+        self.encoder = SparseLinear(
+            n_items, 0, 2 * dim, dropout
+        )  # mean and log standard deviation side by side
         self.decode = decoder(dim, n_items, bias)
 
     def encode(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of q(z | a), each (B, dim)."""
-        a = self.mean.exposures(rows)
-        return self.mean(rows, weight=a), self.log_std(rows, weight=a).clamp(-20.0, 2.0)
+        mean, log_std = self.encoder(rows).chunk(2, dim=1)
+        return mean, log_std.clamp(-20.0, 2.0)
 
     def code(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """(z, mean, log_std), each (B, dim): z is drawn while training, the mean otherwise."""
