@@ -1,8 +1,9 @@
 """A fit of Deep-Deconf, against a dense float32 twin trained by plain autograd on the released schedule.
 
 Ours is all of `fit`: both stages on the default schedule, the predictive check, a validation score after each epoch,
-the map to expected outcomes. "to the end" trains the outcome for all its epochs, where a fit stops on validation. The twin only trains, 150 epochs of the exposure model and 100 of
-the outcome, 500 users a step; its matrices are made beforehand, and neither their time nor their memory is counted.
+the map to expected outcomes. "To the end" trains the outcome for all its epochs, where a fit stops on validation. The
+twin only trains, 150 epochs of the exposure model and 100 of the outcome, 500 users a step; its matrices are made
+beforehand, and neither their time nor their memory is counted.
 """
 
 from __future__ import annotations
