@@ -141,6 +141,11 @@ class Estimator(Parameterised, ABC):
     def tags(self) -> Tags:
         """What the method needs with its present parameters."""
 
+    @property
+    def exposure_model(self) -> ExposureModel | None:
+        """The fitted model of exposures whose substitute confounders the method reads; None where it reads none."""
+        return None
+
     @abstractmethod
     def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
         """Learn from `data`; stop on `validation`."""

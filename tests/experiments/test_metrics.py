@@ -21,7 +21,7 @@ from deconrec.experiments.metrics import (
 @pytest.mark.parametrize(
     "name",
     ["auc", "mse", "logloss", "logloss/full", "ece", "auc/leaked", "mse/truth", "ndcg@5/shown", "recall@5/shown/leaked",
-     "recall_capped@20/full", "ndcg@20/full/biased"],
+     "recall_capped@20/full", "ndcg@20/full/biased", "r2/confounder"],
 )  # fmt: skip
 def test_names_round_trip(name: str) -> None:
     assert str(Metric.parse(name)) == name
@@ -37,6 +37,8 @@ def test_names_round_trip(name: str) -> None:
         "auc@5",
         "ndcg@5/some",
         "logloss/truth",
+        "auc/confounder",
+        "r2",
         "auc/full",
         "logloss/shown",
         "logloss/full/leaked",
@@ -149,7 +151,8 @@ def test_users_metrics_against_a_slow_twin() -> None:
     parts = UsersSplit(seed=0).apply(data, truth)
     model = dc.ConcatVAE(hidden=(8,), epochs=3).fit(parts.train, validation=parts.holdout)
     test = UsersSplit(seed=0).apply(data, truth).test.open()
-    got = evaluate_users(model, parts.test, data, ["recall_capped@10/full", "ndcg@10/full"])
+    names = ["recall_capped@10/full", "ndcg@10/full"]
+    got = evaluate_users(model, parts.test, data, names, truth, parts.train)
     scores = model.score(history=test.history)
     seen = test.history.biased.pattern(test.history.shape).toarray() > 0
     recall = []
@@ -168,3 +171,38 @@ def test_logloss_of_ratings_is_refused() -> None:
     assert isinstance(data, Dataset)
     with pytest.raises(DataError, match="binary"):
         check_metrics(["logloss"], data, "pairs", truth)
+
+
+def test_how_much_of_the_confounder_the_substitute_explains() -> None:
+    data, truth = dc.simulate.deep_deconf(
+        n_users=300, n_items=80, n_factors=3, n_features=2, exposure_rate=0.1, seed=0
+    )
+    parts = UsersSplit(0).apply(data, truth)
+    exposure = dc.VAEExposure(dim=4, epochs=5, check_draws=0)
+    model = dc.DeepDeconf(exposure=exposure, hidden=(4,), epochs=2).fit(parts.train, validation=parts.holdout)
+    history, c = parts.test.open().history, truth.confounder
+    z, z_new = model.substitute_confounder(), model.substitute_confounder(history=history)
+    known, new = (c[d.users.values.to_numpy()] for d in (parts.train, history))
+    residual = total = 0.0
+    for k in range(c.shape[1]):  # a regression for each column
+        slope, *_ = np.linalg.lstsq(np.c_[z, np.ones(len(z))].astype(float), known[:, k], rcond=None)
+        residual += ((new[:, k] - np.c_[z_new, np.ones(len(z_new))] @ slope) ** 2).sum()
+        total += ((new[:, k] - known[:, k].mean()) ** 2).sum()
+    parts = UsersSplit(0).apply(data, truth)
+    names = ["ndcg@5/full", "r2/confounder"]
+    assert check_metrics(names, data, "users", truth) == names
+    got = evaluate_users(model, parts.test, data, names, truth, parts.train).metrics
+    assert got["r2/confounder"] == pytest.approx(1 - residual / total, rel=1e-4)
+    plain = dc.ConcatVAE(hidden=(4,), epochs=1).fit(parts.train, validation=parts.holdout)
+    parts = UsersSplit(0).apply(data, truth)
+    assert np.isnan(
+        evaluate_users(plain, parts.test, data, names, truth, parts.train).metrics["r2/confounder"]
+    )
+
+
+def test_without_a_known_confounder_there_is_nothing_to_explain(world) -> None:
+    data, truth, _ = world
+    with pytest.raises(DataError, match="users protocol and a simulator's hidden confounder"):
+        check_metrics(["r2/confounder"], data, "pairs", truth)
+    with pytest.raises(DataError, match="users protocol and a simulator's hidden confounder"):
+        check_metrics(["r2/confounder"], data, "users", None)

@@ -30,7 +30,6 @@ from deconrec.effects.network import (
     Kind,
     OutcomeFunction,
     confounder_of,
-    exposure_of,
     fit_network,
     method_function,
     network_function,
@@ -560,7 +559,7 @@ def _of_network(
         f = method_function(fitted, output=output, frozen=kind == "jacobian")
         return responses(f, _dense(fitted), users, j, i, kind)
 
-    exposure = exposure_of(model)
+    exposure = model.exposure_model
     told: list[Verdict] = [say.masked_network()]
     adjusted, naive = read(model, who), None
     error: np.ndarray | None = None
@@ -671,7 +670,7 @@ def _network_point(
     model: RowEstimator, effect: np.ndarray, naive: np.ndarray, dim: int, plan: _Plan, chosen: bool
 ) -> SweepPoint:
     rows, _ = user_rows(model.rows_, np.arange(model.rows_.shape[0]))
-    z, check = confounder_of(model, rows), getattr(exposure_of(model), "check_", None)
+    z, check = confounder_of(model, rows), getattr(model.exposure_model, "check_", None)
     assert z is not None
     own = _own(plan, effect)
     return SweepPoint(

@@ -187,14 +187,9 @@ def method_function(
     return f
 
 
-def exposure_of(model: RowEstimator) -> Any:
-    """The fitted exposure model of a method; None where it has none."""
-    return getattr(model, f"{getattr(model, 'CONFOUNDER', 'exposure')}_", None)
-
-
 def confounder_of(model: RowEstimator, rows: Rows) -> Tensor | None:
     """(B, K) substitute confounders of rows; None where the method has none."""
-    exposure = exposure_of(model)
+    exposure = model.exposure_model
     return None if exposure is None else exposure.confounder(rows)
 
 

@@ -1,4 +1,7 @@
-"""Metrics by name, `name@K/candidates[/leaked|/biased|/truth]`, and the one place where a test part is opened."""
+"""Metrics by name, and the one place where a test part is opened.
+
+Names are `name@K/candidates[/leaked|/biased|/truth]` and `r2/confounder`.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,18 @@ from functools import cached_property
 
 import numpy as np
 
-from deconrec.base import Estimator
+from deconrec.base import Estimator, ExposureModel
 from deconrec.data.dataset import Dataset, Log, Truth
 from deconrec.data.split import PairsTest, Sealed, UsersTest
 from deconrec.errors import DataError, ParameterError, UnknownName
 from deconrec.evaluation import calibration, ranking, rating
+from deconrec.exposure.substitutes import substitutes
 
 POINTWISE = ("auc", "mse", "logloss", "ece")
 RANKING = ranking.METRICS
 CANDIDATES = ("shown", "full")
-VARIANTS = ("leaked", "biased", "truth")
+CONFOUNDER = "r2/confounder"  # a simulator's hidden confounder, as a method's substitute explains it
+VARIANTS = ("leaked", "biased", "truth", "confounder")
 CELLS = 8_000_000  # scores held at once
 
 PAIRS_DEFAULT = ("auc", "ndcg@5/shown", "recall@5/shown", "logloss", "mse")
@@ -34,7 +39,7 @@ class Metric:
     base: "auc", "ndcg", ...
     k: cut-off of a ranking metric.
     candidates: "shown", "full" or None.
-    variant: "leaked", "biased", "truth" or None.
+    variant: "leaked", "biased", "truth", "confounder" or None.
     """
 
     base: str
@@ -50,10 +55,12 @@ class Metric:
         ------
         UnknownName, ParameterError: no such metric.
         """
+        if name == CONFOUNDER:
+            return cls("r2", variant="confounder")
         head, *rest = name.split("/")
         match = re.fullmatch(r"([a-z_]+)(?:@(\d+))?", head)
         if match is None or match[1] not in (*POINTWISE, *RANKING):
-            raise UnknownName("metric", head, [*POINTWISE, *(f"{m}@5" for m in RANKING)])
+            raise UnknownName("metric", head, [*POINTWISE, *(f"{m}@5" for m in RANKING), CONFOUNDER])
         base, k = match[1], None if match[2] is None else int(match[2])
         variant = rest.pop() if rest and rest[-1] in VARIANTS else None
         candidates = rest.pop() if rest else None
@@ -69,6 +76,8 @@ class Metric:
                 f"metric '{name}' has no cut-off and no candidates; write '{base}'. Only logloss/full exists (over "
                 "all pairs outside the biased log, U and V)."
             )
+        if variant == "confounder":
+            raise ParameterError(f"metric '{name}' does not exist; of a confounder there is {CONFOUNDER}.")
         if variant == "truth" and base not in ("mse", "auc"):
             raise ParameterError(
                 f"metric '{name}' cannot be compared with the truth; there are mse/truth and auc/truth."
@@ -133,6 +142,14 @@ def check_metrics(names: Sequence[str], data: Dataset, protocol: str, truth: Tru
     out = []
     for name in names:
         metric = Metric.parse(name)
+        if metric.variant == "confounder":
+            if protocol != "users" or truth is None or truth.confounder is None:
+                raise DataError(
+                    f"metric '{name}' needs the users protocol and a simulator's hidden confounder, which "
+                    f"'{data.name}' does not give."
+                )
+            out.append(name)
+            continue
         if metric.variant == "truth" and truth is None:
             raise DataError(f"metric '{name}' needs a simulator's truth; '{data.name}' is no simulator.")
         if (metric.base, metric.candidates) == ("logloss", "full") and truth is None:
@@ -279,14 +296,30 @@ class _Everywhere:
 
 
 def evaluate_users(
-    model: Estimator, sealed: Sealed[UsersTest], data: Dataset, names: Sequence[str]
+    model: Estimator,
+    sealed: Sealed[UsersTest],
+    data: Dataset,
+    names: Sequence[str],
+    truth: Truth | None,
+    train: Dataset,
 ) -> Evaluated:
-    """Open the test users and rank the full catalogue for them, once; users protocol."""
+    """Open the test users and rank the full catalogue for them, once; users protocol.
+
+    Parameters
+    ----------
+    train: what the model was fitted on; `r2/confounder` needs its users.
+    """
     test = sealed.open()
-    metrics = [Metric.parse(name) for name in names]
-    depth = max(m.k or 1 for m in metrics)
+    metrics = {name: Metric.parse(name) for name in names}
+    depth = max((m.k or 1 for m in metrics.values()), default=1)
     history = test.history
     codes = data.users.encode(history.users.values).astype(np.int64)
+    out = Evaluated()
+    if CONFOUNDER in metrics:
+        known = None if truth is None else truth.confounder
+        assert known is not None  # check_metrics refused otherwise
+        c = known[data.users.encode(train.users.values).astype(np.int64)]
+        out.metrics[CONFOUNDER] = _explained(model.exposure_model, train, c, history, known[codes])
     seen = history.biased.pattern(history.shape)
     parts = []
     size = max(1, CELLS // data.n_items)
@@ -295,7 +328,20 @@ def evaluate_users(
         scores = model.score(history.users.values.gather(block), history=history, unknown="fallback")
         parts.append(ranking.place_block(scores, test.relevant[block], seen[block], block, depth=depth))
     placed = ranking.join(parts)
-    out = Evaluated()
-    for name, metric in zip(names, metrics, strict=True):
-        out.ranked(name, placed.values(metric.base, metric.k or 1), codes)
+    for name, metric in metrics.items():
+        if name != CONFOUNDER:
+            out.ranked(name, placed.values(metric.base, metric.k or 1), codes)
     return out
+
+
+def _explained(
+    exposure: ExposureModel | None, train: Dataset, c: np.ndarray, new: Dataset, c_new: np.ndarray
+) -> float:
+    """Share of the variance of new users' confounders c that their substitutes explain: R^2 of the least-squares map
+    with a constant, found on training users; all columns of c together. NaN for a method without substitutes.
+    """
+    if exposure is None:
+        return float("nan")
+    z, z_new = (np.c_[np.ones(d.n_users), substitutes(exposure, d).astype(np.float64)] for d in (train, new))
+    coefficient = np.linalg.lstsq(z, c, rcond=None)[0]
+    return float(1 - ((c_new - z_new @ coefficient) ** 2).sum() / ((c_new - c.mean(0)) ** 2).sum())

@@ -157,7 +157,7 @@ def run_one(plan: Plan, name: str, seed: int, params: Mapping[str, Any] | None =
         model.fit(parts.train, validation=validation, refit=plan.refit)
         seconds = time.perf_counter() - started
         if plan.protocol == "users":
-            evaluated = evaluate_users(model, parts.test, data, plan.metrics)
+            evaluated = evaluate_users(model, parts.test, data, plan.metrics, truth, parts.train)
         else:
             evaluated = evaluate_pairs(model, parts.test, data, plan.metrics, truth)
     history = getattr(model, "history_", None)

@@ -125,9 +125,14 @@ class OutcomeEstimator(RowEstimator):
             return {}
         return {"exposure": decoder(self.hidden[-1], spec.n_items, popularity_logit(spec))}
 
+    @property
+    def exposure_model(self) -> ExposureModel | None:
+        """The fitted model of z."""
+        return getattr(self, f"{self.CONFOUNDER}_", None)
+
     def z(self, rows: Rows) -> Tensor | None:
         """(B, K) substitute confounders of any users, from their exposures; None without a model of them."""
-        model: ExposureModel | None = getattr(self, f"{self.CONFOUNDER}_", None)
+        model = self.exposure_model
         return None if model is None else model.confounder(rows)
 
     def logits(self, nets: Nets, rows: Rows) -> Tensor:

@@ -45,14 +45,13 @@ from deconrec.data.dataset import Dataset, Log
 from deconrec.data.split import ValidationPart, take_users
 from deconrec.errors import ParameterError
 from deconrec.exposure import EXPOSURE_MODELS, PoissonExposure
+from deconrec.exposure.substitutes import substitutes
 from deconrec.factor_estimator import FactorEstimator, counts
 from deconrec.kernels.als import Entries, solve_rows
 from deconrec.kernels.poisson import gamma_means, shares
 from deconrec.methods.wmf import gram, ridge_of_features
-from deconrec.pairs import NO_TABLES
 from deconrec.parameters import Search, nuisance, parameter
 from deconrec.random import numpy_generator
-from deconrec.training.samplers import Source, user_rows
 
 FOLD_IN = 50  # NOTE updates of a new user's Gamma posteriors
 ALONE = 20  # NOTE rounds in which the Poisson factors are fitted alone
@@ -161,6 +160,11 @@ class DeconfMF(FactorEstimator):
                 f"{self.exposure!r}."
             )
 
+    @property
+    def exposure_model(self) -> ExposureModel | None:
+        """The fitted model of exposures."""
+        return getattr(self, "exposure_", None)
+
     def _arrays(self) -> tuple[str, ...]:
         sides = ("user_factors", "item_factors", "item_log", "feature_factors", "feature_log")
         return (*sides, "z", "x", "gamma", "offset", "rate")
@@ -184,11 +188,7 @@ class DeconfMF(FactorEstimator):
 
     def _users(self, data: Dataset, exposures: Log) -> Users:
         """The users of a data set; their confounders are inferred from the log `exposures`."""
-        source = Source.of(data.with_logs(exposures), NO_TABLES)
-        z = np.zeros((data.n_users, self.exposure_.dim), np.float32)
-        for start in range(0, data.n_users, 4096):
-            codes = np.arange(start, min(start + 4096, data.n_users))
-            z[codes] = self.exposure_.confounder(user_rows(source, codes)[0]).cpu().numpy()
+        z = substitutes(self.exposure_, data.with_logs(exposures))
         log, r = data.biased, data.outcome(data.biased)
         a, total, square = np.zeros(len(log)), np.zeros(data.n_users), np.zeros(data.n_users)
         indptr, order = log.by_user(data.n_users)

@@ -37,6 +37,7 @@ from deconrec.base import ExposureModel, Spec
 from deconrec.data.split import ValidationPart
 from deconrec.errors import ParameterError
 from deconrec.exposure import EXPOSURE_MODELS, VAEExposure
+from deconrec.exposure.substitutes import substitutes
 from deconrec.kernels.decoder import decoded_multinomial
 from deconrec.losses.elbo import annealed, negative_bound
 from deconrec.methods.concat_vae import OutcomeEstimator
@@ -106,14 +107,18 @@ class DeepDeconf(OutcomeEstimator):
 
         return scores
 
-    def substitute_confounder(self, users: object = None) -> object:
-        """(n, K) z of training users (raw ids; None = all), in the order given."""
-        from deconrec.data.ids import as_series
+    def substitute_confounder(self, users: object = None, *, history: object = None) -> np.ndarray:
+        """(n, K) z of training users, or of those of `history`, from its rows; raw ids, None = all, in the order given.
 
+        Raises
+        ------
+        UnknownUser.  NotFitted.
+        """
         self._check_fitted()
-        raw = self.users_.values if users is None else as_series(users)
-        code = self.users_.encode(raw)
+        raw, folded = self._asked(users, history)
+        code = (self.users_ if folded is None else folded.users).encode(raw).astype(np.int64)
         self._refuse_unknown(raw, code < 0, None, None)
+        if folded is not None:
+            return substitutes(self.exposure_, folded)[code]
         with torch.no_grad():
-            rows, _ = user_rows(self.rows_, code.astype(np.int64))
-            return self.z(rows).cpu().numpy()
+            return np.asarray(self.z(user_rows(self.rows_, code)[0]).cpu().numpy())

@@ -250,6 +250,8 @@ _METRICS = {
     "auc": "Share of (positive, negative) test pairs that the method puts in the right order, over all "
     "pairs at once and not user by user; 0.5 is what chance gets.",
     "mse": "Mean squared distance between predicted and true outcome.",
+    "r2": "Share of the variance of the true hidden confounder that the method's substitute explains: R^2 of a linear "
+    "map found on training users, on users that were held out; only simulators know it.",
     "logloss": "Mean cross-entropy of the predicted probability, in nats.",
     "ece": "Expected calibration error: mean distance between predicted probability and observed share, over "
     "bins.",
