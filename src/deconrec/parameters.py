@@ -70,6 +70,24 @@ def nuisance(factory: Any, doc: str, options: Mapping[str, Any]) -> Any:
     return dataclasses.field(default_factory=factory, metadata={"doc": doc, "options": options})
 
 
+def settings_of(text: str, whole: str) -> dict[str, str]:
+    """Settings from "param=value+param=value"; `whole` is the text that it was cut from, for the error.
+
+    Raises
+    ------
+    ParameterError: a part without "=".
+    """
+    settings: dict[str, str] = {}
+    for part in (p for p in text.split("+") if p):
+        name, sign, value = part.partition("=")
+        if not sign:
+            raise ParameterError(
+                f"'{whole}' must be written name:param=value+param=value; '{part}' has no '='."
+            )
+        settings[name.strip()] = value.strip()
+    return settings
+
+
 class Parameterised:
     """Base of every dataclass of hyper-parameters (methods, propensities, exposure models)."""
 

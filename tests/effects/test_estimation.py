@@ -12,8 +12,9 @@ from deconrec.data.dataset import Dataset, Truth
 from deconrec.effects import Effects
 from deconrec.effects.estimation import choose, exposures_of
 from deconrec.effects.verdicts import masked
-from deconrec.errors import DataError, ParameterError, UnknownItem
+from deconrec.errors import DataError, ParameterError, UnknownItem, UnknownName
 from deconrec.exposure import PredictiveCheck
+from deconrec.torch_estimator import TorchEstimator
 
 
 def rms(x: np.ndarray) -> float:
@@ -248,6 +249,73 @@ def test_outcomes_given_to_a_method_are_estimated_with(
         fitted.effects(world[1].rating, outcome="network")
     with pytest.raises(ParameterError, match="'network', 'linear' or 'net'"):
         fitted.effects(outcome="tree")
+
+
+def test_any_method_gives_its_exposures_where_outcomes_are_given(world: tuple[Dataset, Truth]) -> None:
+    direct = dc.effects.estimate(world[0], world[1].rating, dims=(2,), bootstrap=0)
+    for model in (dc.DeconfMF(dim=2, iterations=2), dc.MF(dim=2, epochs=1)):
+        fitted = model.fit(world[0])
+        got = fitted.effects(world[1].rating, dims=(2,), bootstrap=0)
+        assert np.allclose(got.adjusted, direct.adjusted)
+        with pytest.raises(DataError, match="keeps whole user rows"):
+            fitted.effects()
+        with pytest.raises(DataError, match="keeps no ratings"):
+            fitted.effects(outcome="linear")
+
+
+def test_the_exposure_model_by_name_or_the_methods_own(
+    fitted: dc.DeepDeconf, world: tuple[Dataset, Truth]
+) -> None:
+    got = fitted.effects(world[1].rating, exposure="model", bootstrap=0)
+    assert got.settings["exposure"] == "VAEExposure"
+    assert got.settings["dims"] == [fitted.exposure.dim]
+    vae = fitted.effects(world[1].rating, exposure="vae:epochs=3", dims=(2,), bootstrap=0)
+    direct = dc.effects.estimate(
+        world[0], world[1].rating, exposure=dc.VAEExposure(epochs=3), dims=(2,), bootstrap=0
+    )
+    assert np.allclose(vae.adjusted, direct.adjusted)
+    with pytest.raises(UnknownName, match="exposure model"):
+        fitted.effects(world[1].rating, exposure="vea")
+    with pytest.raises(ParameterError, match="has none of its own"):
+        dc.MF(dim=2, epochs=1).fit(world[0]).effects(world[1].rating, exposure="model")
+    with pytest.raises(ParameterError, match="'output' of effects is the unit of a method's own network"):
+        fitted.effects(world[1].rating, output="probability")
+
+
+def test_fits_that_are_compared_saw_the_same_rows(
+    fitted: dc.DeepDeconf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    train = TorchEstimator._train
+
+    def spy(model: TorchEstimator, data: Dataset, validation: object, epochs: int, **how: object) -> object:
+        seen.append((type(model).__name__, len(data.biased), epochs))
+        return train(model, data, validation, epochs, **how)
+
+    monkeypatch.setattr(TorchEstimator, "_train", spy)
+    fitted.effects(even_if_refused=True, causes=[1], items=[1], dims=[2])
+    epochs = fitted.history_.best_epoch + 1
+    rows = len(fitted.rows_.user)
+    assert seen == [("ConcatVAE", rows, epochs), ("DeepDeconf", rows, epochs)]
+
+
+def test_what_is_refused_and_not_shown_is_not_refitted(
+    fitted: dc.DeepDeconf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deconrec.effects.estimation._refit", lambda *_: pytest.fail("refitted"))
+    got = fitted.effects(causes=[1], items=[1, 2], dims=[2, 3], bootstrap=2)
+    assert got.sweep == ()
+    assert got.error is None
+    assert status(got)["DIMENSION"] == "warns"
+
+
+def test_the_papers_point_is_the_same_for_everybody(fitted: dc.DeepDeconf) -> None:
+    everybody, one = (
+        fitted.effects(even_if_refused=True, causes=[1, 4], items=[1, 2], at="zero", users=users)
+        for users in (None, [5])
+    )
+    assert np.array_equal(everybody.adjusted, one.adjusted)
+    assert np.isfinite(everybody.adjusted).all()
 
 
 def test_a_method_without_z_has_naive_numbers_alone(world: tuple[Dataset, Truth]) -> None:

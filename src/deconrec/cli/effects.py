@@ -11,7 +11,9 @@ from deconrec.cli.options import Json, Quiet, Seed, threads
 
 
 def effects(
-    model: Annotated[str, typer.Argument(metavar="DIR", help="A saved model over user rows.")],
+    model: Annotated[
+        str, typer.Argument(metavar="DIR", help="A saved model; without --outcomes, one over user rows.")
+    ],
     outcomes: Annotated[
         str | None,
         typer.Option(
@@ -31,6 +33,24 @@ def effects(
     treatments: Annotated[
         str | None,
         typer.Option("--treatments", metavar="one|all", help="Exposures in one regression (default: one)."),
+    ] = None,
+    exposure: Annotated[
+        str | None,
+        typer.Option(
+            "--exposure",
+            metavar="NAME",
+            help="Exposure model that gives z: factors (default), vae or poisson, with parameters as vae:epochs=20, or "
+            "model = the method's own.",
+        ),
+    ] = None,
+    features: Annotated[
+        bool | None, typer.Option("--features/--no-features", help="Adjust for user features (default: yes).")
+    ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            "--output", metavar="UNIT", help="Of the model's own network: logit (default) or probability."
+        ),
     ] = None,
     causes: Annotated[
         str | None,
@@ -74,13 +94,14 @@ def effects(
 ) -> None:
     """Estimate effects of exposing items on outcomes, naive beside adjusted, with what they rest on.
 
-    The model's log gives the exposures. Without --outcomes the Jacobian of its network is read, which verdicts refuse
-    to call an effect.
+    The pairs that the model was given are the exposures. Without --outcomes the Jacobian of its network is read, which
+    verdicts refuse to call an effect.
     """
     from deconrec.saving import load_model
 
     numbers = None if dims is None else _whole(dims)
-    options = {} if treatments is None else {"treatments": treatments}
+    chosen = {"treatments": treatments, "exposure": exposure, "features": features, "output": unit}
+    options = {name: value for name, value in chosen.items() if value is not None}
     fitted = load_model(model)
     threads()
     found = fitted.effects(

@@ -21,7 +21,7 @@ import polars as pl
 from deconrec.base import Estimator, ExposureModel
 from deconrec.data.dataset import Dataset, Features, Log
 from deconrec.data.ids import Vocabulary, as_series
-from deconrec.data.split import take_users
+from deconrec.data.split import ValidationPart, take_users
 from deconrec.data.validate import read_table
 from deconrec.effects import verdicts as say
 from deconrec.effects.factors import LogisticFactors
@@ -37,17 +37,23 @@ from deconrec.effects.network import (
 )
 from deconrec.effects.regression import Slopes, all_at_once, linear_share, one_at_a_time
 from deconrec.effects.result import Effects, SweepPoint, Verdict
-from deconrec.errors import DataError, ParameterError, UnknownItem, UnknownUser
+from deconrec.errors import DataError, ParameterError, UnknownItem, UnknownName, UnknownUser
+from deconrec.exposure import PoissonExposure, VAEExposure
 from deconrec.exposure.check import PredictiveCheck, predictive_check
 from deconrec.methods import make
 from deconrec.pairs import NO_TABLES
+from deconrec.parameters import settings_of
 from deconrec.random import numpy_generator
 from deconrec.torch_estimator import RowEstimator
 from deconrec.training.samplers import Source, user_rows
 
 Treatments = Literal["one", "all"]
+EXPOSURES: dict[str, type[ExposureModel]] = {
+    "factors": LogisticFactors,
+    "vae": VAEExposure,
+    "poisson": PoissonExposure,
+}
 DIMS = (1, 2, 3, 4, 5, 6, 8, 10)
-_DEFAULT: type[ExposureModel] = LogisticFactors
 CHECKED = 0.2  # share of the users whom the sweep over dimensions does not train on
 MOST_CHECKED = 1000
 ROUNDS = 4  # held-out fifths of the items of each of these users
@@ -95,7 +101,7 @@ def estimate(
     kind: Kind = "jacobian",
     at: At = "mean",
     dims: Sequence[int] | None = None,
-    exposure: ExposureModel | None = None,
+    exposure: ExposureModel | str | None = None,
     features: bool = True,
     bootstrap: int = 50,
     hidden: tuple[int, ...] = (100,),
@@ -118,7 +124,8 @@ def estimate(
     kind: "jacobian", or "difference" = f(a_j = 1) - f(a_j = 0); the same in a linear model.
     at: "mean" over users, or "zero" = the Jacobian at (0, 0, 0), as in the paper; the same in a linear model.
     dims: dimensions of z that are tried; with one, nothing is chosen. None = 1 to 10, below half the items.
-    exposure: the exposure model; its `dim` is set. None = `LogisticFactors`.
+    exposure: the exposure model, or its name with parameters ("factors", "poisson", "vae:epochs=20"); its `dim` is set.
+        None = "factors".
     features: adjust for user features, where there are some.
     bootstrap: refits over resampled users; 0 = no intervals. The dimension is not chosen again.
     hidden, epochs: of the net.
@@ -152,7 +159,7 @@ def estimate(
         seed=seed,
     )
     _check_sizes(plan, table)
-    made = _DEFAULT() if exposure is None else exposure
+    made = exposure_model("factors" if exposure is None else exposure)
     fits = [_fitted(made, table, k, seed) for k in tried]
     chosen = choose([check for check, _ in fits])
     naive = _slopes(plan, table, None)
@@ -203,6 +210,28 @@ def estimate(
         even_if_refused=even_if_refused,
         seconds=time.perf_counter() - started,
     )
+
+
+def exposure_model(named: ExposureModel | str) -> ExposureModel:
+    """An exposure model from `name` or `name:param=value+param=value`; a model is given back.
+
+    Raises
+    ------
+    UnknownName: no such model or parameter.  ParameterError: text that is no setting, or no model.
+    """
+    if isinstance(named, ExposureModel):
+        return named
+    if not isinstance(named, str):
+        raise ParameterError(
+            f"'exposure' of effects must be an exposure model or the name of one ({', '.join(EXPOSURES)}); got "
+            f"{named!r}."
+        )
+    key, _, rest = named.partition(":")
+    if key not in EXPOSURES:
+        raise UnknownName("exposure model", key, EXPOSURES)
+    model = EXPOSURES[key]().set_text(settings_of(rest, named))
+    model.check_params()
+    return model
 
 
 def choose(checks: Sequence[PredictiveCheck | None]) -> int:
@@ -440,34 +469,50 @@ def of_model(
     even_if_refused: bool = False,
     **options: Any,
 ) -> Effects:
-    """Effects of a fitted method over user rows: the Jacobian of its network, or regressions on its exposures.
+    """Effects by a fitted method: the Jacobian of its network over user rows, or regressions on its exposures.
 
     Parameters
     ----------
-    outcomes: outcomes of all pairs (see `estimate`); the log that the model was fitted to gives the exposures.
+    outcomes: outcomes of all pairs (see `estimate`); the pairs that the model was given are the exposures. With them
+        any method will do; without, one that keeps users' rows.
     outcome: "network" = derivatives of the method's own network, the naive ones from the same network fitted
         without z; "linear" or "net": as in `estimate`. None = "linear" where outcomes are given, else "network".
     output: of the network: "logit", centred over items, or "probability".
-    dims: for "network", dimensions of z whose fits are swept over; for the others as in `estimate`.
+    dims: for "network", dimensions of z whose fits are swept over; for the others as in `estimate`, but that
+        exposure="model" keeps the model's own.
     bootstrap: refits; None = 50 for "linear", 0 for the others, whose refits train networks.
-    causes, items, users, kind, at, even_if_refused, and other options: as in `estimate`.
+    causes, items, users, kind, at, even_if_refused, and other options: as in `estimate`; exposure="model" takes the
+        method's own exposure model, with its parameters.
 
     Raises
     ------
-    DataError: a method that does not keep users' rows, or has no such network.  ParameterError: a bad option.
+    DataError: a method that does not keep what is asked for, or has no such network.  ParameterError: a bad option.
     """
     model._check_fitted()
-    if not isinstance(model, RowEstimator):
-        raise DataError(
-            f"effects needs a method that reads whole user rows (deep-deconf, concat-vae); got {type(model).__name__}. "
-            "dc.effects.estimate(data, outcomes) estimates effects from a data set."
-        )
     which = outcome or ("network" if outcomes is None else "linear")
     if which not in ("network", "linear", "net"):
         raise ParameterError(f"'outcome' of effects must be 'network', 'linear' or 'net'; got {outcome!r}.")
     times = (50 if which == "linear" else 0) if bootstrap is None else bootstrap
     if which != "network":
+        if output != "logit":
+            raise ParameterError(
+                f"'output' of effects is the unit of a method's own network (outcome='network'); got {output!r} with "
+                f"outcome='{which}'."
+            )
         data, rated = exposures_of(model)
+        if rated is None and outcomes is None:
+            raise DataError(
+                f"effects of {type(model).__name__}, which keeps no ratings, needs outcomes= (the outcomes of all "
+                "pairs)."
+            )
+        if options.get("exposure") == "model":
+            own = model.exposure_model
+            if own is None:
+                raise ParameterError(
+                    f"'exposure' of effects must name an exposure model ({', '.join(EXPOSURES)}): "
+                    f"{type(model).__name__} has none of its own."
+                )
+            options["exposure"], dims = own.clone(), dims or (own.dim,)
         return estimate(
             data,
             rated if outcomes is None else outcomes,
@@ -488,39 +533,60 @@ def of_model(
         raise ParameterError(
             f"effects of a method's own network does not read {', '.join(given)}; set outcome='linear' or 'net'."
         )
+    if not isinstance(model, RowEstimator):
+        raise DataError(
+            f"effects without outcomes needs a method that keeps whole user rows (deep-deconf, concat-vae); got "
+            f"{type(model).__name__}. Pass outcomes= (the outcomes of all pairs)."
+        )
     return _of_network(
         model, rows_of(model), causes, items, users, kind, at, output, dims, times, seed, even_if_refused
     )
 
 
-def exposures_of(model: RowEstimator) -> tuple[Dataset, np.ndarray]:
+def exposures_of(model: Estimator) -> tuple[Dataset, np.ndarray | None]:
     """(every exposure that a method was given, as a data set; (n_users, n_items) ratings, NaN where it keeps none).
+
+    The ratings are None for a method that keeps none at all.
 
     What stopped training was exposed too: leaving it out would count exposed pairs as unexposed.
     """
-    fitted = rows_of(model)
     seen = model.seen_.tocoo()
-    rating = np.full(fitted.shape, np.nan, np.float32)
-    rating[fitted.biased.user, fitted.biased.item] = fitted.biased.rating
-    known = np.nan_to_num(rating[seen.row, seen.col])
-    return fitted.with_logs(Log(seen.row, seen.col, known), None), rating
+    if isinstance(model, RowEstimator):
+        fitted = rows_of(model)
+        rating = np.full(fitted.shape, np.nan, np.float32)
+        rating[fitted.biased.user, fitted.biased.item] = fitted.biased.rating
+        known = np.nan_to_num(rating[seen.row, seen.col])
+        return fitted.with_logs(Log(seen.row, seen.col, known), None), rating
+    x = getattr(model, "x_", None)
+    tables = getattr(model, "tables_", None)
+    if tables is not None and tables.user is not None:
+        x = tables.user.cpu().numpy()
+    data = Dataset(
+        users=model.users_,
+        items=model.items_,
+        biased=Log(seen.row, seen.col, np.zeros(seen.nnz, np.float32)),
+        task=model.task_,
+        user_features=None if x is None or not x.shape[1] else _features(x),
+        name=f"the log of {type(model).__name__}",
+    )
+    return data, None
+
+
+def _features(values: np.ndarray) -> Features:
+    names = tuple(f"x{k + 1}" for k in range(values.shape[1]))
+    return Features(names, values, np.zeros(len(values), bool))
 
 
 def rows_of(model: RowEstimator) -> Dataset:
     """The log that a method over user rows was fitted to, with its (standardised) features, as a data set."""
     rows = model.rows_
     x = rows.tables.user
-    features = None
-    if x is not None:
-        values = x.cpu().numpy()
-        names = tuple(f"x{k + 1}" for k in range(values.shape[1]))
-        features = Features(names, values, np.zeros(len(values), bool))
     return Dataset(
         users=model.users_,
         items=model.items_,
         biased=Log(rows.user, rows.item, rows.rating),
         task=model.task_,
-        user_features=features,
+        user_features=None if x is None else _features(x.cpu().numpy()),
         name=f"the log of {type(model).__name__}",
     )
 
@@ -553,9 +619,8 @@ def _of_network(
 
     def read(fitted: RowEstimator, users: np.ndarray) -> np.ndarray:
         if at == "zero":
-            f = method_function(fitted, output=output, zero=True)
-            nobody = np.zeros((fitted.rows_.shape[0], len(fitted.items_)), np.float32)
-            return responses(f, nobody, users[:1], j, i, kind)
+            f = method_function(fitted, output=output, zero=True)  # the same for everybody: read at one user
+            return responses(f, np.zeros((1, len(fitted.items_))), np.zeros(1, np.int64), j, i, kind)
         f = method_function(fitted, output=output, frozen=kind == "jacobian")
         return responses(f, _dense(fitted), users, j, i, kind)
 
@@ -577,10 +642,13 @@ def _of_network(
             say.check_passed(getattr(exposure, "check_", None)),
         ]
         plan = _Plan(j, i, who, "all", "net", kind, at, (), 0, seed)
-        for k in dims or ():
+        shown = even_if_refused or not any(
+            v.status == "refuses" for v in told
+        )  # what nobody sees is not fitted
+        for k in (dims or ()) if shown else ():
             again = _refit(model, data, k)
             points.append(_network_point(again, read(again, who), naive, k, plan, k == exposure.dim))
-        if times:
+        if times and shown:
             rng, drawn = numpy_generator(seed, "effects/bootstrap"), []
             dense = _dense(model)
             for _ in range(times):
@@ -592,6 +660,8 @@ def _of_network(
                     read(_seen_by(again, data), who) if named else read(again, np.arange(part.n_users))
                 )
             error = np.std(drawn, axis=0, ddof=1) if len(drawn) > 1 else None
+    if exposure is not None:
+        told.append(say.given_dimension(exposure.dim))
     told.append(say.logit_constant(output))
     hidden = getattr(model, "hidden", ())
     if hidden:
@@ -646,7 +716,16 @@ def _refit(model: RowEstimator, data: Dataset, dim: int | None) -> RowEstimator:
     if dim is not None:
         name = getattr(model, "CONFOUNDER", "exposure")
         fresh.set_params(**{name: getattr(fresh, name).clone().set_params(dim=dim)})
-    return fresh.fit(data)
+    return _fit_alike(fresh, model, data)
+
+
+def _fit_alike(fresh: RowEstimator, model: RowEstimator, data: Dataset) -> RowEstimator:
+    """`fresh` fitted to every row of `data` for as many epochs as `model` chose: no rows are put aside to stop it, so
+    that what differs between two fits is not which rows they saw.
+    """
+    epochs = model.history_.best_epoch + 1 if len(model.history_) else 0
+    fresh.set_params(epochs=epochs, patience=0)
+    return fresh.fit(data, validation=ValidationPart(data.with_logs(data.biased.take(np.zeros(0, np.int64)))))
 
 
 def _seen_by(model: RowEstimator, data: Dataset) -> RowEstimator:
@@ -661,9 +740,9 @@ def _without_z(model: RowEstimator, data: Dataset) -> RowEstimator:
     plain = make("concat-vae")
     shared = {k: v for k, v in model.get_params(deep=False).items() if k in plain._names()}
     shared.pop("deconfounder", None)
-    fitted = plain.set_params(**shared).fit(data)
-    assert isinstance(fitted, RowEstimator)
-    return fitted
+    plain.set_params(**shared)
+    assert isinstance(plain, RowEstimator)
+    return _fit_alike(plain, model, data)
 
 
 def _network_point(

@@ -110,18 +110,23 @@ def check_passed(check: PredictiveCheck | None) -> Verdict:
     )
 
 
+def given_dimension(dim: int | None) -> Verdict:
+    """A dimension of z that was not chosen."""
+    return Verdict(
+        "DIMENSION",
+        "warns",
+        dim,
+        None,
+        None,
+        "the dimension of z was given, not chosen by the predictive check: try several (dims).",
+        "whether it is too small, which leaves confounding, or too large, which takes effects for confounding.",
+    )
+
+
 def dimension(sweep: Sequence[SweepPoint]) -> Verdict:
     """Whether the chosen dimension of z lies inside the range that was tried."""
     if len(sweep) < 2:
-        return Verdict(
-            "DIMENSION",
-            "warns",
-            sweep[0].dim if sweep else None,
-            None,
-            None,
-            "the dimension of z was given, not chosen by the predictive check: try several (dims).",
-            "whether it is too small, which leaves confounding, or too large, which takes effects for confounding.",
-        )
+        return given_dimension(sweep[0].dim if sweep else None)
     chosen = next(p.dim for p in sweep if p.chosen)
     top = max(p.dim for p in sweep)
     if chosen < top:

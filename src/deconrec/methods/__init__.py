@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from deconrec.errors import MissingExtra, ParameterError, UnknownName
+from deconrec.errors import MissingExtra, UnknownName
+from deconrec.parameters import settings_of
 
 if TYPE_CHECKING:
     from deconrec.base import Estimator
@@ -82,14 +83,7 @@ def make(spec: str) -> Estimator:
     """
     key, _, rest = ALIASES.get(spec.partition(":")[0], spec.partition(":")[0]).partition(":")
     own = spec.partition(":")[2]
-    settings: dict[str, str] = {}
-    for part in [p for text in (rest, own) for p in text.split("+") if p]:
-        name, sign, value = part.partition("=")
-        if not sign:
-            raise ParameterError(
-                f"method '{spec}' must be written name:param=value+param=value; '{part}' has no '='."
-            )
-        settings[name.strip()] = value.strip()
+    settings = settings_of(f"{rest}+{own}", spec)
     estimator = METHODS[key]().set_text(settings)
     estimator.check_params()
     return estimator
