@@ -9,7 +9,9 @@ import torch
 from deconrec.checks.fixtures import checkerboard, rows_world
 from deconrec.data.split import UsersSplit
 from deconrec.errors import ParameterError
+from deconrec.experiments.metrics import evaluate_users
 from deconrec.exposure import VAEExposure
+from deconrec.methods.deep_deconf import DeepDeconf
 from deconrec.pairs import NO_TABLES
 from deconrec.simulate import deep_deconf
 from deconrec.training.samplers import Blocks, Source, user_rows
@@ -142,3 +144,25 @@ def test_how_much_of_the_confounder_the_code_explains_in_the_primary_world(seed)
     assert a >= 0.29
     assert a == pytest.approx(0.34, abs=0.02)
     assert b == pytest.approx(0.05, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_bfloat16_finds_the_same_confounder_and_ranks_as_well(seed):
+    """1,500 x 500; what differs in training must not differ in what is asked of a fit."""
+    data, truth = deep_deconf(
+        n_users=1500, n_items=500, n_factors=30, exposure_rate=0.02, gamma_theta=0.9, seed=seed
+    )
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        parts = UsersSplit(seed).apply(data, truth)
+        exposure = VAEExposure(dim=30, precision=precision, check_draws=0, seed=seed)
+        model = DeepDeconf(exposure=exposure, precision=precision, epochs=40, seed=seed)
+        model.fit(parts.train, validation=parts.holdout)
+        names = ["r2/confounder", "ndcg@20/full"]
+        found[precision] = evaluate_users(model, parts.test, data, names, truth, parts.train).metrics
+    single, low = found["float32"], found["bfloat16"]
+    assert single["r2/confounder"] > 0.45
+    assert single["ndcg@20/full"] > 0.1
+    assert low["r2/confounder"] == pytest.approx(single["r2/confounder"], abs=0.005)
+    assert low["ndcg@20/full"] == pytest.approx(single["ndcg@20/full"], abs=0.005)

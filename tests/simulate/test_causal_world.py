@@ -120,6 +120,13 @@ def test_exposures_and_ratings_are_the_largest_decoded(raw):
         assert share[truth.rating > r].min() >= share[truth.rating <= r].max() - 1e-5
 
 
+def test_the_density_of_vg_causal_in_table_1_can_be_asked_for(raw):
+    """0.406 %, where the crawl at hand has another: the count is exact all the same."""
+    data, truth = causal(raw, n_users=2000, exposure_rate=0.00406, **FAST)
+    assert len(data.biased) == round(0.00406 * truth.rating.size)
+    assert f"{100 * data.density:.3f}" == "0.406"
+
+
 def test_the_data_set_and_its_truth(raw):
     data, truth = causal(raw, n_users=50, unbiased_share=0.02, name="own", **FAST)
     assert (data.name, data.task.protocol, data.task.relevant, data.task.rating_range) == (

@@ -1,8 +1,8 @@
 """Amazon video games, the 2014 crawl: ratings by reviewers who chose what to review [McAuley2015].
 
 There is no randomised log: the protocol is "users" (paper 1), with rating 5 as the positive. Users and items
-with few ratings are removed until none is left (the k-core): `core=5` gives the published 5-core, `core=10`
-the set that paper 1 starts from.
+with few ratings are removed until none is left (the k-core): `core=5` gives the published 5-core; paper 1's released
+code starts from `core=10`, which in this crawl has fewer items than its Table 1 (see `simulate.vg_causal`).
 """
 
 from __future__ import annotations
