@@ -318,6 +318,19 @@ def test_the_papers_point_is_the_same_for_everybody(fitted: dc.DeepDeconf) -> No
     assert np.isfinite(everybody.adjusted).all()
 
 
+def test_a_branch_is_a_substitute_confounder_too(world: tuple[Dataset, Truth]) -> None:
+    model = dc.ConcatVAE(epochs=2, hidden=(4,), branch=1.0).fit(world[0])
+    got = model.effects(causes=[0, 1], items=[1], even_if_refused=True)
+    assert np.isfinite(got.naive).all()
+    assert np.isfinite(got.adjusted).all()
+    assert not np.allclose(got.naive, got.adjusted)
+    said = {v.code: v for v in got.verdicts}
+    assert said["PREDICTIVE_CHECK"].value == pytest.approx(model.branch_check_.overall)
+    assert 0 < said["LINEAR_CONFOUNDER"].value <= 1
+    with pytest.raises(ParameterError, match="'dims' of effects needs a method with an exposure model"):
+        model.effects(dims=[2])
+
+
 def test_a_method_without_z_has_naive_numbers_alone(world: tuple[Dataset, Truth]) -> None:
     got = dc.ConcatVAE(epochs=1, hidden=(4,)).fit(world[0]).effects(causes=[0], items=[1])
     assert np.isfinite(got.naive).all()

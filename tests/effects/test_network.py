@@ -9,7 +9,6 @@ import torch
 import deconrec as dc
 from deconrec.data.dataset import Dataset, Truth
 from deconrec.effects.network import (
-    confounder_of,
     fit_network,
     method_function,
     network_function,
@@ -57,7 +56,7 @@ def test_a_network_recovers_a_linear_truth(world: tuple[Dataset, Truth], exposur
 def logits_of(model: dc.DeepDeconf, users: np.ndarray, added: int | None) -> np.ndarray:
     """Centred logits by the method's own forward pass, its z held, an exposure added (or taken away)."""
     rows, _ = user_rows(model.rows_, users)
-    z = confounder_of(model, rows)
+    z = model.z(rows)
     if added is not None:
         log, rows = model.rows_, None
         keep = log.item != abs(added) - 1

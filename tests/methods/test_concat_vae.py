@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from deconrec.checks.fixtures import rows_world
+from deconrec.checks.fixtures import checkerboard, rows_world
+from deconrec.data.split import UsersSplit
 from deconrec.errors import DataError, ParameterError
 from deconrec.exposure import PoissonExposure, VAEExposure
-from deconrec.methods.concat_vae import ConcatVAE
+from deconrec.methods.concat_vae import Branch, ConcatVAE
 from deconrec.methods.deep_deconf import DeepDeconf
 from deconrec.saving import load_model
-from deconrec.training.samplers import Blocks
+from deconrec.training.samplers import Blocks, user_rows
 from manual import rows
 from manual.batches import batches, scramble, value
 
@@ -168,6 +169,27 @@ def test_the_branch_teaches_the_code_and_is_saved(tmp_path):
     assert nets.outcome.out.weight.grad is None
     model.save(tmp_path / "model")
     np.testing.assert_array_equal(load_model(tmp_path / "model").score(), model.score())
+
+
+def test_the_branch_is_checked_on_exposures_that_it_was_not_given(tmp_path):
+    data, _ = checkerboard(likes_only=True)
+    parts = UsersSplit(0).apply(data)
+    settings = {"branch": 1.0, "hidden": (8,), "epochs": 60, "patience": 0, "lr": 0.01, "dropout": 0.2}
+    model = ConcatVAE(**settings).fit(parts.train, validation=parts.holdout)
+    check = model.branch_check_
+    assert check.new_users
+    # By hand: a user's logits from the rows that are left, and the exposures among the held-out items.
+    three, _ = user_rows(model.rows_, np.arange(3))
+    held = np.array([0, 5, 6])
+    got = Branch(model).posterior_logits(three, held, 2, np.random.default_rng(0))
+    h = model.nets_.outcome.code(three, three.x, None)[0]
+    expected = model.nets_.exposure(h)[:, held].detach().numpy()
+    np.testing.assert_allclose(got, np.stack([expected, expected]), rtol=1e-6)
+    silent = ConcatVAE(**settings | {"epochs": 0}).fit(parts.train, validation=parts.holdout)
+    assert check.mean_log_likelihood > silent.branch_check_.mean_log_likelihood
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(load_model(tmp_path / "model").branch_check_.p, check.p)
+    assert ConcatVAE(hidden=(4,), epochs=1).fit(data, validation=data).branch_check_ is None
 
 
 def test_a_branch_needs_a_code():

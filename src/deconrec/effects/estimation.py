@@ -29,7 +29,6 @@ from deconrec.effects.network import (
     At,
     Kind,
     OutcomeFunction,
-    confounder_of,
     fit_network,
     method_function,
     network_function,
@@ -41,6 +40,7 @@ from deconrec.errors import DataError, ParameterError, UnknownItem, UnknownName,
 from deconrec.exposure import PoissonExposure, VAEExposure
 from deconrec.exposure.check import PredictiveCheck, predictive_check
 from deconrec.methods import make
+from deconrec.methods.concat_vae import Branch, OutcomeEstimator
 from deconrec.pairs import NO_TABLES
 from deconrec.parameters import settings_of
 from deconrec.random import numpy_generator
@@ -624,22 +624,24 @@ def _of_network(
         f = method_function(fitted, output=output, frozen=kind == "jacobian")
         return responses(f, _dense(fitted), users, j, i, kind)
 
-    exposure = model.exposure_model
+    exposure, source = model.exposure_model, substitute_of(model)
+    if dims and exposure is None:
+        raise ParameterError(
+            "'dims' of effects needs a method with an exposure model, whose dimension it varies; "
+            f"{type(model).__name__} has none."
+        )
     told: list[Verdict] = [say.masked_network()]
     adjusted, naive = read(model, who), None
     error: np.ndarray | None = None
     points: list[SweepPoint] = []
-    if exposure is None:
+    if source is None:
         naive, adjusted = adjusted, np.full(adjusted.shape, np.nan)
         told.append(say.linear_confounder(float("nan"), True))
     else:
         naive = read(_without_z(model, data), who)
-        rows, _ = user_rows(model.rows_, np.arange(data.n_users))
-        z = confounder_of(model, rows)
-        assert z is not None
         told += [
-            say.linear_confounder(linear_share(z.cpu().numpy().astype(np.float64), _dense(model)), True),
-            say.check_passed(getattr(exposure, "check_", None)),
+            say.linear_confounder(_linear_share(model), True),
+            say.check_passed(_check_of(model)),
         ]
         plan = _Plan(j, i, who, "all", "net", kind, at, (), 0, seed)
         shown = even_if_refused or not any(
@@ -647,7 +649,11 @@ def _of_network(
         )  # what nobody sees is not fitted
         for k in (dims or ()) if shown else ():
             again = _refit(model, data, k)
-            points.append(_network_point(again, read(again, who), naive, k, plan, k == exposure.dim))
+            points.append(
+                _network_point(
+                    again, read(again, who), naive, k, plan, exposure is not None and k == exposure.dim
+                )
+            )
         if times and shown:
             rng, drawn = numpy_generator(seed, "effects/bootstrap"), []
             dense = _dense(model)
@@ -710,6 +716,28 @@ def _dense(model: RowEstimator) -> np.ndarray:
     return a
 
 
+def substitute_of(model: RowEstimator) -> ExposureModel | Branch | None:
+    """What gives a method's substitute confounder: its exposure model, or a branch of its network; None without one."""
+    if model.exposure_model is not None:
+        return model.exposure_model
+    return Branch(model) if isinstance(model, OutcomeEstimator) and model.branched else None
+
+
+def _linear_share(model: RowEstimator) -> float:
+    """R2(z | a) of the substitute confounder."""
+    source = substitute_of(model)
+    assert source is not None
+    z = source.confounder(user_rows(model.rows_, np.arange(model.rows_.shape[0]))[0])
+    return linear_share(z.cpu().numpy().astype(np.float64), _dense(model))
+
+
+def _check_of(model: RowEstimator) -> PredictiveCheck | None:
+    """The predictive check of what gives the substitute confounder."""
+    if model.exposure_model is not None:
+        return getattr(model.exposure_model, "check_", None)
+    return getattr(model, "branch_check_", None)
+
+
 def _refit(model: RowEstimator, data: Dataset, dim: int | None) -> RowEstimator:
     """The method with the same parameters, but for the dimension of z, fitted to a data set again."""
     fresh = model.clone()
@@ -739,7 +767,7 @@ def _without_z(model: RowEstimator, data: Dataset) -> RowEstimator:
     """The same outcome network fitted without a confounder: Concat-VAE with the method's own parameters."""
     plain = make("concat-vae")
     shared = {k: v for k, v in model.get_params(deep=False).items() if k in plain._names()}
-    shared.pop("deconfounder", None)
+    shared |= {"deconfounder": None, "branch": 0.0}
     plain.set_params(**shared)
     assert isinstance(plain, RowEstimator)
     return _fit_alike(plain, model, data)
@@ -748,9 +776,7 @@ def _without_z(model: RowEstimator, data: Dataset) -> RowEstimator:
 def _network_point(
     model: RowEstimator, effect: np.ndarray, naive: np.ndarray, dim: int, plan: _Plan, chosen: bool
 ) -> SweepPoint:
-    rows, _ = user_rows(model.rows_, np.arange(model.rows_.shape[0]))
-    z, check = confounder_of(model, rows), getattr(model.exposure_model, "check_", None)
-    assert z is not None
+    check = _check_of(model)
     own = _own(plan, effect)
     return SweepPoint(
         dim=dim,
@@ -758,7 +784,7 @@ def _network_point(
         log_likelihood=None if check is None else check.mean_log_likelihood,
         behind=None,
         behind_error=None,
-        linear_share=linear_share(z.cpu().numpy().astype(np.float64), _dense(model)),
+        linear_share=_linear_share(model),
         own=float(own.mean()) if len(own) else None,
         moved=float(np.sqrt(np.mean((own - _own(plan, naive)) ** 2))) if len(own) else None,
         chosen=chosen,

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from deconrec.errors import DataError
+from deconrec.methods.concat_vae import OutcomeEstimator
 from deconrec.nn.vae import SparseLinear
-from deconrec.pairs import Rows
 from deconrec.random import seed_sequence, torch_generator
 from deconrec.torch_estimator import RowEstimator
 from deconrec.training.samplers import user_rows
@@ -165,7 +165,7 @@ def method_function(
 
     def f(users: np.ndarray) -> RowFunction:
         rows, _ = user_rows(model.rows_, users.astype(np.int64))
-        z, x = confounder_of(model, rows), rows.x
+        z, x = model.z(rows) if isinstance(model, OutcomeEstimator) else None, rows.x
         if zero:
             z, x = (None if t is None else torch.zeros_like(t) for t in (z, x))
         own = torch.from_numpy(np.full(len(users), scale.mean(), np.float32) if zero else scale[users])
@@ -185,12 +185,6 @@ def method_function(
 
     model.nets_.eval()
     return f
-
-
-def confounder_of(model: RowEstimator, rows: Rows) -> Tensor | None:
-    """(B, K) substitute confounders of rows; None where the method has none."""
-    exposure = model.exposure_model
-    return None if exposure is None else exposure.confounder(rows)
 
 
 @contextmanager

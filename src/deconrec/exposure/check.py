@@ -11,7 +11,7 @@ hang together, and its z is no substitute confounder. Wang and Blei take more th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from scipy.special import expit
 
 from deconrec.data.dataset import Dataset
 from deconrec.data.split import take_users
-from deconrec.pairs import NO_TABLES, Rows
+from deconrec.pairs import NO_TABLES, Rows, Tables
 from deconrec.random import numpy_generator
 from deconrec.training.samplers import Source, user_rows
 
@@ -105,7 +105,13 @@ class PredictiveCheck:
 
 
 def predictive_check(
-    model: Drawable, data: Dataset, *, new_users: bool, draws: int = 100, seed: int = 0
+    model: Drawable,
+    data: Dataset,
+    *,
+    new_users: bool,
+    draws: int = 100,
+    seed: int = 0,
+    tables: Callable[[Dataset], Tables] | None = None,
 ) -> PredictiveCheck:
     """The check of a fitted exposure model on the biased log of a data set's users (at most 500, drawn by `seed`).
 
@@ -114,6 +120,7 @@ def predictive_check(
     data: users that were not trained on (with the rows that a model is given for them), or the training users.
     new_users: which of the two they are.
     draws: replications of a user's held-out exposures.
+    tables: gives the features of a data set's users, for a model that reads them.
     """
     rng = numpy_generator(seed, "predictive check")
     active = np.flatnonzero(np.bincount(data.biased.user, minlength=data.n_users))
@@ -129,7 +136,8 @@ def predictive_check(
         held = np.sort(rng.permutation(data.n_items)[:n_held])
         out = np.isin(part.biased.item, held)
         given = part.with_logs(part.biased.take(~out))
-        rows, _ = user_rows(Source.of(given, NO_TABLES), np.arange(part.n_users))
+        features = NO_TABLES if tables is None else tables(given)
+        rows, _ = user_rows(Source.of(given, features), np.arange(part.n_users))
         logits = np.asarray(model.posterior_logits(rows, held, draws, rng), np.float64)
         a = np.zeros((part.n_users, n_held))
         hidden = part.biased.take(out)

@@ -25,6 +25,7 @@ Paper.      [Zhu2024] section 5.4.1; [Liang2018]
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -36,7 +37,7 @@ from deconrec.base import ExposureModel, Spec, Tags
 from deconrec.data.dataset import Dataset
 from deconrec.data.split import ValidationPart
 from deconrec.errors import ParameterError
-from deconrec.exposure import EXPOSURE_MODELS
+from deconrec.exposure import EXPOSURE_MODELS, PredictiveCheck, predictive_check
 from deconrec.exposure.vae import popularity_logit
 from deconrec.kernels.decoder import PRECISIONS, decoded_bernoulli, decoded_multinomial
 from deconrec.losses.elbo import annealed, negative_bound
@@ -55,6 +56,9 @@ class OutcomeEstimator(RowEstimator):
     """A row method with a net `outcome`: ratings from exposures, features and, where there is a model of them,
     substitute confounders z_u, which are held fixed.
     """
+
+    if TYPE_CHECKING:  # learned; an annotation here would be a parameter
+        branch_check_: PredictiveCheck | None
 
     CONFOUNDER: ClassVar[str] = "deconfounder"  # the field that holds the model of z, or None
 
@@ -159,6 +163,49 @@ class OutcomeEstimator(RowEstimator):
             super()._fit(data, validation, progress)
         finally:
             self.__dict__.pop("confounders_", None)
+        self.branch_check_ = None
+        if self.branched:
+            new = validation.history is not None
+            whom = data if validation.history is None else validation.history
+            self.branch_check_ = predictive_check(
+                Branch(self), whom, new_users=new, seed=self.seed, tables=self.tables
+            )
+
+    @property
+    def branched(self) -> bool:
+        """Whether the last hidden layer is decoded into exposures: it then is the substitute confounder."""
+        return "exposure" in self.nets_
+
+    # ------------------------------------------------------------------ saving
+    def _state(self) -> dict[str, np.ndarray]:
+        return super()._state() | ({} if self.branch_check_ is None else self.branch_check_._state())
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        super()._restore(state)
+        self.branch_check_ = PredictiveCheck._restored(state)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A fitted method's branch as a model of exposures: its code h_u is what z_u is to others, and has no posterior."""
+
+    model: OutcomeEstimator
+
+    @torch.no_grad()
+    def confounder(self, rows: Rows) -> Tensor:
+        """(B, K) h_u."""
+        self.model.nets_.eval()
+        h: Tensor = self.model.nets_.outcome.code(rows, rows.x, self.model.z(rows))[0]
+        return h
+
+    @torch.no_grad()
+    def posterior_logits(
+        self, rows: Rows, held: np.ndarray, draws: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """(draws, B, J) logits of exposure to the items `held`, all draws alike."""
+        rows = rows.to(self.model.device)
+        logits = self.model.nets_.exposure(self.confounder(rows))[:, torch.as_tensor(held)]
+        return np.broadcast_to(logits.cpu().numpy(), (draws, *logits.shape))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
