@@ -420,7 +420,9 @@ class RowEstimator(TorchEstimator):
         def block(users: np.ndarray) -> np.ndarray:
             nonlocal broken
             affinity = score(users)
-            broken = broken or not np.isfinite(affinity).all()
+            if np.isfinite(affinity).all():
+                return affinity
+            broken = True
             return np.nan_to_num(affinity)
 
         placed = place_blocks(

@@ -10,10 +10,12 @@ Deviations. 1. The decoder's bias starts at logit(item popularity): from 0 it do
 number of steps, and z is then a poor confounder. 2. Smaller batches (200 for 500), a learning rate of 1.5e-2 (released:
 1e-3, 5e-4) for 40 epochs (150), the full KL (beta = 1; released: 0.2 after 80 epochs). 3. Validation users' z comes
 from the rows that a model is given, never from held-out ones (the released script infers it from both). 4. Products of
-the decoder in bfloat16 where the processor has it (`precision`); z is computed in single precision.
+the decoder in bfloat16 where the processor has it (`precision`); z is computed in single precision. 5. Nothing stops
+training, and nothing chooses among fits: the held-out log-likelihood is kept with the check, for whoever does (a search
+of a method judges its recommendations).
 
-Note.   What the first two are worth: on held-out users of `sim-deconf`, z explains 34 % of the variance of the true
-confounder (least squares on training users), with the released recipe 5 %.
+Note.   What the first two are worth, on held-out users of `sim-deconf`: `deconrec reproduce
+studies/substitute-confounder`.
 """
 
 from __future__ import annotations

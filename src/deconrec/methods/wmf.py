@@ -16,15 +16,14 @@ Updates, each the exact minimum. With v_u = p_u + sum_f x_uf y_f, C_u = diag(c_u
 Needs.      a biased log; features help. No torch.
 Assumes.    exposure tells of taste: a cell without an exposure is weak evidence against it, whatever the reason why it
             was not shown. Nothing is corrected: the map to outcomes is right with no hidden confounding given scores.
-Assumes.    exposure tells of taste: what a user was not shown counts against it. Nothing is adjusted for.
 Limits.     no features: [Hu2008], as `implicit` computes it. alpha = 0: the penalised SVD of the binary matrix.
             omega = 0: features help to find the factors and are left out of the scores. A new user is given the v_u of
             a training user with the same history and features, exactly.
 Deviations. 1. Features: paper 1 says only "in an SVD++ manner". 2. omega = None is chosen among `WEIGHTS` by the
             correlation of scores and ratings within users, over held-out exposures (within one standard error of the
-            best, the nearest to 1): exposures show a user's taste
-            as far as the recommender followed it, features show the rest. 3. Scores become expected outcomes by an
-            increasing logistic map fitted to held-out rows; ranks are the factors'.
+            best, the nearest to 1): exposures show a user's taste as far as the recommender followed it, features
+            show the rest. 3. Scores become expected outcomes by an increasing logistic map fitted to held-out rows;
+            ranks are the factors'.
 Paper.      [Hu2008]
 """
 

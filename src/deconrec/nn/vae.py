@@ -38,10 +38,13 @@ class SparseLinear(nn.Module):
     def exposures(self, rows: Rows) -> Tensor:
         """(nnz,) the non-zero inputs a_u / ||a_u||, some dropped while training."""
         weight = rows.offset.diff().clamp_min(1).to(self.items.dtype).rsqrt()[rows.row]
-        if self.training and self.dropout > 0:
-            keep = torch.rand_like(weight) >= self.dropout
-            weight = weight * keep / (1.0 - self.dropout)
-        return weight
+        return self.dropped(weight)
+
+    def dropped(self, x: Tensor) -> Tensor:
+        """Inputs, some of them zero while training and the rest scaled up."""
+        if not self.training or self.dropout == 0:
+            return x
+        return x * (torch.rand_like(x) >= self.dropout) / (1.0 - self.dropout)
 
     def forward(self, rows: Rows, extra: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
         """(B, n_out). `weight`: another layer's `exposures`, where both are to see the same input."""
@@ -167,7 +170,7 @@ class OutcomeNet(nn.Module):
         early = None
         if z is not None and not self.late:
             # z is made from the very exposures that are dropped: left whole, it would give them back.
-            early = nn.functional.dropout(z, self.first.dropout, self.training)
+            early = self.first.dropped(z)
         dense = [t for t in (x, early) if t is not None]
         extra = torch.cat(dense, 1) if dense else None
         a, before = self.first.exposures(rows), None
