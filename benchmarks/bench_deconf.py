@@ -17,7 +17,7 @@ SAYS = "a full fit of Deep-Deconf, against training a dense float32 autograd twi
 REFERENCE = "released, dense"
 FULL = {"n_users": 4000, "n_items": 2000, "dim": 100, "exposure_rate": 0.01, "part": 1.0}
 TINY = {"n_users": 60, "n_items": 30, "dim": 4, "exposure_rate": 0.1, "part": 0.02}
-REPETITIONS = 3
+REPETITIONS = 2
 MEMORY = False  # a fit's peak is that of its validation scores, not of its steps: see `rows`
 RELEASED = {"exposure": 150, "outcome": 100, "batch": 500, "lr": 1e-3, "kl": 0.2, "anneal": 80.0}
 

@@ -142,7 +142,7 @@ def test_how_much_of_the_confounder_the_code_explains_in_the_primary_world(seed)
     )
     a, b = (explained(m.fit(parts.train), parts.train, history, truth.confounder) for m in (ours, released))
     assert a >= 0.29
-    assert a == pytest.approx(0.34, abs=0.02)
+    assert a == pytest.approx(0.325, abs=0.02)
     assert b == pytest.approx(0.05, abs=0.02)
 
 

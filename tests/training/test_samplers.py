@@ -12,7 +12,7 @@ from deconrec.checks.fixtures import confounded, rows_world
 from deconrec.nn.mf import MF
 from deconrec.pairs import NO_TABLES, Grid, Pairs, Tables
 from deconrec.training import samplers
-from deconrec.training.program import Nets, Step, evaluate_step
+from deconrec.training.program import Bound, Nets, Step, evaluate_step
 from deconrec.training.samplers import Blocks, LazyPairs, Source, UniformPairs, log_pairs, user_rows
 from manual.batches import SHAPE, dense, tiny
 
@@ -235,10 +235,11 @@ def test_rows_within_a_grid_take_its_answers(grid_first):
         names = ("space", "observed") if grid_first else ("observed", "space")
         return {name: getattr(b, name).expect(n.prediction(getattr(b, name)) ** 2) for name in names}
 
-    step, everywhere = Step(loss, updates=("prediction",)), set()
+    step = Step(loss, updates=("prediction",))
+    bound = Bound.of(step, nets)
     for batch, asked in ((first, ["grid"] if grid_first else ["rows", "grid"]), (second, ["grid"])):
         nets["prediction"].asked = []
-        terms, _, gradients = evaluate_step(step, nets, batch, everywhere)
+        terms, _, gradients = evaluate_step(step, nets, batch, bound)
         assert nets["prediction"].asked == asked
         apart = replace(batch, observed=replace(batch.observed, within=None))
         plain, _, expected = evaluate_step(step, nets, apart)
@@ -250,9 +251,9 @@ def test_rows_are_looked_up_where_the_grid_is_not_asked_for():
     nets = Nets(prediction=Counting(*SHAPE, 3))
     nets["prediction"].asked = []
     step = Step(lambda n, b: {"o": b.observed.expect(n.prediction(b.observed))}, updates=("prediction",))
-    everywhere = set()
+    bound = Bound.of(step, nets)
     for batch in passes(Blocks(4, 3))[0][:2]:
-        evaluate_step(step, nets, batch, everywhere)
+        evaluate_step(step, nets, batch, bound)
     assert nets["prediction"].asked == ["rows", "rows"]
 
 

@@ -154,7 +154,7 @@ def _without_rows(batch: Batch, source: Source) -> Batch:
 
     o = batch.observed
     none = dataclasses.replace(
-        o, user=o.user[:0], item=o.item[:0], o=o.o[:0], r=o.r[:0], mass=0.0, share=source.density
+        o, user=o.user[:0], item=o.item[:0], o=o.o[:0], r=o.r[:0], mass=0.0, share=source.density, within=None
     )
     space = batch.space
     if isinstance(space, LazyPairs):

@@ -131,18 +131,25 @@ class BRDDR(PairEstimator):
 
     def errors(self, nets: Nets, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """(e, e_hat) of observed pairs."""
-        r_hat = nets.prediction(pairs)
-        return self.d(r_hat, pairs.r), self.d(r_hat, nets.imputation(pairs).sigmoid())
+        return self.d(nets.prediction(pairs), pairs.r), self.imputed(nets, pairs)
+
+    def imputed(self, nets: Nets, pairs: Pairs) -> Tensor:
+        """(n,) e_hat."""
+        return self.d(nets.prediction(pairs), nets.imputation(pairs).sigmoid())
 
     def gap(self, nets: Nets, pairs: Pairs, r: Tensor) -> Tensor:
-        """(n,) error of the prediction minus the benchmark's, against r: g, or g_hat where r is imputed."""
+        """(n,) error of the prediction minus the benchmark's, against r."""
         with torch.no_grad():
             r_hat = self.benchmark_.nets_.prediction(pairs)
         return self.d(nets.prediction(pairs), r) - self.d(r_hat, r)
 
+    def imputed_gap(self, nets: Nets, pairs: Pairs) -> Tensor:
+        """(n,) g_hat."""
+        return self.gap(nets, pairs, nets.imputation(pairs).sigmoid())
+
     def gaps(self, nets: Nets, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """(g, g_hat) of observed pairs."""
-        return self.gap(nets, pairs, pairs.r), self.gap(nets, pairs, nets.imputation(pairs).sigmoid())
+        return self.gap(nets, pairs, pairs.r), self.imputed_gap(nets, pairs)
 
     def imputation_risk(self, nets: Nets, b: Batch) -> Terms:
         """L_IMP."""
@@ -156,7 +163,7 @@ class BRDDR(PairEstimator):
         g, g_hat = self.gaps(nets, o)
         x, p = g - g_hat, self.benchmark_.propensity_(o)
         return {
-            "direct_gap": d.expect(self.gap(nets, d, nets.imputation(d).sigmoid())),
+            "direct_gap": d.expect(self.imputed_gap(nets, d)),
             "correction_gap": o.expect(x / p),
             "robust": o.expect(surplus(p, self.odds(nets, o, x)) * x),
         }

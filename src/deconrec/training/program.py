@@ -233,23 +233,24 @@ def total(terms: Terms) -> Tensor:
 
 
 def evaluate_step(
-    step: Step, nets: Nets, batch: Batch, everywhere: set[int] | None = None
+    step: Step, nets: Nets, batch: Batch, bound: Bound | None = None
 ) -> tuple[Terms, dict[str, nn.Parameter], list[Tensor]]:
     """(terms, parameters that the step updates, their gradients), gradients of the batch-weighted sum.
 
     With `through`, the terms are those after the virtual step: theta' = theta - virtual_lr * grad(through.loss).
+    `bound`: the step's hold on these nets, where it is evaluated more than once.
     """
-    parameters = nets.select(step.updates)
+    bound = Bound.of(step, nets) if bound is None else bound
+    parameters = bound.parameters
     if step.through is None:
         # Nets that the step does not move need no graph.
-        moving = set(parameters)
-        for name, parameter in nets.named_parameters():
-            parameter.requires_grad_(name in moving)
+        for parameter in bound.others:
+            parameter.requires_grad_(False)
         try:
-            with nets.remembering(everywhere):
+            with nets.remembering(bound.everywhere):
                 terms = step.loss(nets, batch)
         finally:
-            for parameter in nets.parameters():
+            for parameter in bound.others:
                 parameter.requires_grad_(True)
     else:
         inner = step.through
@@ -275,23 +276,44 @@ def evaluate_step(
 
 
 @dataclass
+class Bound:
+    """What a step needs to know of its nets: the parameters that it moves, the others, and the nets that it asks about
+    whole grids (found as it is evaluated).
+    """
+
+    parameters: dict[str, nn.Parameter]
+    others: list[nn.Parameter]
+    everywhere: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, step: Step, nets: Nets) -> Bound:
+        """The hold of a step on nets.
+
+        Raises
+        ------
+        ParameterError: a name that selects nothing.
+        """
+        parameters = nets.select(step.updates)
+        return cls(parameters, [p for name, p in nets.named_parameters() if name not in parameters])
+
+
+@dataclass
 class Mover:
     """A step with the optimiser state that belongs to it."""
 
     step: Step
-    parameters: dict[str, nn.Parameter]
+    bound: Bound
     optimizer: torch.optim.Optimizer
-    everywhere: set[int] = field(default_factory=set)  # nets that the step asks about whole grids
 
     @classmethod
     def of(cls, step: Step, nets: Nets, default: Adam | SGD) -> Mover:
         """The mover of a step; `default` where the step names no optimiser."""
-        parameters = nets.select(step.updates)
-        return cls(step, parameters, (step.optimizer or default).build(list(parameters.values())))
+        bound = Bound.of(step, nets)
+        return cls(step, bound, (step.optimizer or default).build(list(bound.parameters.values())))
 
     def move(self, nets: Nets, batch: Batch) -> Terms:
         """Make the step on a batch; gives the terms as they were before the move."""
-        terms, parameters, gradients = evaluate_step(self.step, nets, batch, self.everywhere)
+        terms, parameters, gradients = evaluate_step(self.step, nets, batch, self.bound)
         sign = -1.0 if self.step.ascend else 1.0
         for parameter, gradient in zip(parameters.values(), gradients, strict=True):
             parameter.grad = gradient if sign > 0 else -gradient

@@ -284,7 +284,7 @@ def _empty(source: Source) -> Pairs:
 
 def user_rows(source: Source, users: np.ndarray) -> tuple[Rows, np.ndarray]:
     """(the rows of these users, their positions in the source's log)."""
-    counts = np.diff(source.indptr)[users]
+    counts = source.indptr[users + 1] - source.indptr[users]
     offset = np.concatenate([[0], np.cumsum(counts)])
     where = np.repeat(source.indptr[users] - offset[:-1], counts) + np.arange(offset[-1])
     codes = source.tensor(users, torch.int64)

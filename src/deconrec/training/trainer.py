@@ -108,10 +108,8 @@ def _one_pass(
     nets: Nets, movers: list[Mover], sampler: Sampler, source: Source, rng: np.random.Generator, epoch: int
 ) -> dict[str, float]:
     """One epoch of one phase; gives the batch-weighted mean of every term."""
-    sums: dict[str, torch.Tensor] = {}
-    sound: dict[
-        str, torch.Tensor
-    ] = {}  # batches that a term stayed finite for: the cause fails before its effects
+    values: dict[str, list[torch.Tensor]] = {}
+    weights: dict[str, list[float]] = {}
     owners: dict[str, tuple[str, ...]] = {}
     batches = 0
     for batch in sampler.batches(source, rng, epoch):
@@ -119,14 +117,17 @@ def _one_pass(
         for mover in movers:
             for name, value in mover.move(nets, batch).items():
                 owners[name] = mover.step.updates
-                value = value.detach() * batch.weight
-                sums[name] = sums[name] + value if name in sums else value
-                finite = sums[name].isfinite().to(torch.int64)
-                sound[name] = sound[name] + finite if name in sound else finite
-    means = {name: float(value) / max(batches, 1) for name, value in sums.items()}
+                values.setdefault(name, []).append(value.detach().reshape(()))
+                weights.setdefault(name, []).append(batch.weight)
+    sums = {
+        name: torch.cumsum(torch.stack(found) * torch.tensor(weights[name], device=found[0].device), 0)
+        for name, found in values.items()
+    }
+    means = {name: float(running[-1]) / max(batches, 1) for name, running in sums.items()}
     broken = [name for name, number in means.items() if not math.isfinite(number)]
     if broken:
-        first = min(broken, key=lambda name: int(sound[name]))
+        # The cause fails before its effects: the term that stayed finite for the fewest batches.
+        first = min(broken, key=lambda name: int(sums[name].isfinite().sum()))
         raise TrainingError(first, epoch, owners[first], means[first])
     return means
 
