@@ -411,6 +411,7 @@ ASSUMPTIONS = {
     "are worth having on all pairs.",
     "exposure tells of taste": "People are shown, or choose, what they like. Where a system shows what it is paid to "
     "show, affinity is not outcome.",
+    "no assumption is made": "A yardstick: the others are measured by it.",
     "no confounder of a single item": "Each hidden cause moves the exposure of several items, so that a factor "
     "model of exposures can see it.",
 }

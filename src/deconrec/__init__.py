@@ -32,6 +32,8 @@ _PUBLIC = {  # name: module
     "load_model": "saving",
     "METHODS": "methods",
     "make": "methods",
+    "RandomRanker": "methods.random",
+    "MostPopular": "methods.popularity",
     "MF": "methods.mf",
     "IPS": "methods.ips",
     "SNIPS": "methods.snips",

@@ -57,6 +57,7 @@ class Tags:
     outcome: "any" or "binary".
     uses_rating: the method reads the rating behind a binarised outcome.
     fold_in: whether users that were not seen in training can be scored from a history.
+    yardstick: a ranker that learns nothing of anybody's taste; others are measured by it.
     """
 
     needs_unbiased: bool = False
@@ -66,6 +67,7 @@ class Tags:
     outcome: Literal["any", "binary"] = "any"
     uses_rating: bool = False
     fold_in: bool = True
+    yardstick: bool = False
 
 
 @dataclass(frozen=True, eq=False)

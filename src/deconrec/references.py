@@ -48,6 +48,13 @@ PAPERS: dict[str, Paper] = {
             2009,
         ),
         Paper(
+            "Cremonesi2010",
+            "Performance of recommender algorithms on top-N recommendation tasks",
+            "P. Cremonesi, Y. Koren, R. Turrin",
+            "RecSys",
+            2010,
+        ),
+        Paper(
             "Schnabel2016",
             "Recommendations as treatments: Debiasing learning and evaluation",
             "T. Schnabel, A. Swaminathan, A. Singh, N. Chandak, T. Joachims",

@@ -6,7 +6,7 @@ import numpy as np
 
 from deconrec.base import Estimator
 from deconrec.checks import fixtures
-from deconrec.checks.bench import quiet, require
+from deconrec.checks.bench import NotApplicable, quiet, require
 from deconrec.checks.settings import LEARN
 from deconrec.data.dataset import Dataset, Truth
 from deconrec.evaluation.rating import auc, soft_auc
@@ -45,6 +45,8 @@ def check_beats_a_constant(estimator: Estimator) -> None:
 
 def _learned(estimator: Estimator, data: Dataset) -> Estimator:
     """The estimator fitted, with learning settings where it is a method of this library."""
+    if estimator.tags.yardstick:
+        raise NotApplicable("tags.yardstick is True")
     model = estimator.clone().set_params(**LEARN.get(key_of(estimator), {}))
     with quiet():
         return model.fit(data)

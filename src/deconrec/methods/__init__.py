@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from deconrec.base import Estimator
 
 CLASSES = {  # key: (module, class)
+    "random": ("random", "RandomRanker"),
+    "popularity": ("popularity", "MostPopular"),
     "mf": ("mf", "MF"),
     "ips": ("ips", "IPS"),
     "snips": ("snips", "SNIPS"),
