@@ -10,7 +10,7 @@ import pytest
 from deconrec.evaluation.statistics import holm
 from deconrec.experiments.results import Claimed, Compared, Contrast, Published, Reproduction, Result, Verdict
 from deconrec.report.paper import floor_rows, markdown, metric_rows, sections
-from deconrec.report.pictures import write_pictures
+from deconrec.report.pictures import folded, write_pictures
 from deconrec.report.reading import Reading, p_value, search_rows
 
 
@@ -151,3 +151,13 @@ def test_every_method_is_put_against_the_floors(fake_result) -> None:
         assert row[value].startswith(f"{test.difference:+.3f}"[:4].replace("-", "−"))
     assert floor_rows(reading, "absent") == []
     assert "Every method against mf" in sections(result)
+
+
+@pytest.mark.parametrize(
+    "method", ["mf", "res-dr:agreement=loss", "deep-deconf:exposure.lr=0.001+exposure.epochs=150+late=true"]
+)
+def test_long_names_of_methods_are_folded_whole(method: str) -> None:
+    lines = folded(method).split("\n")
+    assert "".join(line.strip() for line in lines) == method
+    assert all(len(line) <= 36 for line in lines)
+    assert len(lines) == 1 or len(method) > 34

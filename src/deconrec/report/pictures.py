@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -73,7 +74,7 @@ def _drawn(result: Reproduction, reading: Reading, metric: str) -> dict[str, byt
         matplotlib.rcParams.update(_STYLE)
         figure = Figure(figsize=(5.6, 4.2), layout="constrained")
         arrow = "higher is better" if higher_is_better(metric) else "lower is better"
-        title = f"{result.title}: {metric} ({arrow})"
+        title = f"{result.title}\n{metric} ({arrow})"
         if len(reading.settings) > 1 and len(reading.methods) > ONE_FRAME:
             _panels(figure, result, reading, metric)
             figure.suptitle(title, fontsize=9, x=0.01, ha="left")
@@ -90,8 +91,10 @@ def _drawn(result: Reproduction, reading: Reading, metric: str) -> dict[str, byt
         _frame(axes, reading, metric)
         handles, labels = axes.get_legend_handles_labels()
         if labels:
-            columns = max(1, min(4, LEGEND_CHARACTERS // (max(map(len, labels)) + 7)))
-            figure.set_figheight(figure.get_figheight() + 0.17 * max(0, math.ceil(len(labels) / columns) - 3))
+            widest = max(len(line) for label in labels for line in label.split("\n"))
+            columns = max(1, min(4, LEGEND_CHARACTERS // (widest + 7)))
+            lines = math.ceil(len(labels) / columns) * max(label.count("\n") + 1 for label in labels)
+            figure.set_figheight(figure.get_figheight() + 0.17 * max(0, lines - 3))
             figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
         axes.set_title(title, fontsize=9, loc="left", wrap=True)
         return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
@@ -115,7 +118,7 @@ def _panels(figure: Figure, result: Reproduction, reading: Reading, metric: str)
                 _line(axes, reading, metric, reference, turn, grey=shape)
         _line(axes, reading, metric, method, turn)
         _published(axes, result, reading, metric, [method])
-        axes.set_title(method, fontsize=8)
+        axes.set_title(folded(method, 26), fontsize=8)
         axes.tick_params(labelsize=7, labelbottom=turn >= len(reading.methods) - COLUMNS)
         _ticks(axes, reading)
     if beyond := _frame(axes, reading, metric, note=False):
@@ -144,7 +147,9 @@ def _line(axes: Axes, reading: Reading, metric: str, method: str, turn: int, gre
         axes.plot(places, means, grey, color="#777777", lw=1.0)
         return
     colour = COLOURS[turn % len(COLOURS)]
-    axes.plot(places, means, color=colour, marker=SHAPES[turn % len(SHAPES)], ms=4.5, lw=1.4, label=method)
+    axes.plot(
+        places, means, color=colour, marker=SHAPES[turn % len(SHAPES)], ms=4.5, lw=1.4, label=folded(method)
+    )
     band = [k for k in known if k[2] is not None and k[3] is not None]
     if band:
         p, _, low, high = zip(*band, strict=True)
@@ -212,8 +217,11 @@ def _points(axes: Axes, reading: Reading, metric: str) -> None:
         if row.low is not None and row.high is not None:
             axes.plot([row.low, row.high], [at, at], color=COLOURS[0], lw=2)
         axes.plot(row.mean or 0.0, at, "o", color=COLOURS[0], ms=6)
-    axes.set_yticks(range(len(names)), names)
+    labels = [folded(name) for name in names]
+    axes.set_yticks(range(len(names)), labels)
     axes.invert_yaxis()
+    lines = sum(label.count("\n") + 1.6 for label in labels)
+    axes.figure.set_figheight(max(axes.figure.get_figheight(), 1.3 + 0.16 * lines))  # type: ignore[union-attr]  # no part of another
     axes.set_xlabel(metric)
 
 
@@ -239,6 +247,16 @@ def _published(
             axes.plot(
                 *_columns(sorted(own)), shape, ls=":", lw=1, color=colour, mfc="none", ms=6, label=label
             )
+
+
+def folded(method: str, width: int = 34) -> str:
+    """A method's text in lines of about `width` characters, broken behind "+" and ":" where it must be."""
+    lines = [""]
+    for part in re.findall(r"[^+:]+[+:]?", method):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("  ")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
