@@ -8,7 +8,7 @@ Risk.
 
 Needs.      a biased log. No torch.
 Assumes.    no assumption is made: it is a yardstick, and the more popular is not the better.
-Limits.     items with equally many rows tie.
+Limits.     items with equally many rows tie; one without a row gets the mean outcome, as from every method.
 Deviations. 1. The counts become expected outcomes by a logistic map with a positive slope.
 Paper.      [Cremonesi2010]
 """
@@ -56,9 +56,6 @@ class MostPopular(Estimator):
 
     def _fold_in(self, history: Dataset) -> np.ndarray:
         return self._block(np.arange(history.n_users))
-
-    def _covered(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-        return np.ones(data.n_users, bool), np.ones(data.n_items, bool)
 
     def _state(self) -> dict[str, np.ndarray]:
         return {"expected": self.expected_}

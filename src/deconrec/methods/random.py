@@ -63,9 +63,6 @@ class RandomRanker(Estimator):
         given = np.split(rows.indices.astype(np.int64), rows.indptr[1:-1])
         return self._orders((1, zlib.crc32(np.sort(items).tobytes())) for items in given)
 
-    def _covered(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-        return np.ones(data.n_users, bool), np.ones(data.n_items, bool)
-
     def _state(self) -> dict[str, np.ndarray]:
         return {}
 
