@@ -132,7 +132,12 @@ def table(m: dict[str, Any]) -> str:
         f"The error with z is {third:.2f} of the naive one. 95 % intervals cover the truth in "
         f"{m['coverage']['bootstrap_own']:.0%} of own effects ({m['coverage']['bootstrap']:.1%} of all pairs) when the "
         f"bootstrap refits z, and in {m['coverage']['known_z_own']:.0%} ({m['coverage']['known_z']:.1%}) when z is "
-        "taken as known: with so many users z is hardly uncertain, and the refits buy nothing here.",
+        "taken as known"
+        + (
+            ": the refits buy nothing here."
+            if m["coverage"]["bootstrap_own"] <= m["coverage"]["known_z_own"]
+            else "."
+        ),
         "",
         "| dimension of z | own effects, RMSE | check p | held-out log-likelihood behind the best, nats a user |",
         "| --- | --- | --- | --- |",

@@ -86,7 +86,7 @@ def _drawn(result: Reproduction, reading: Reading, metric: str) -> dict[str, byt
             _ticks(axes, reading)
             axes.set_ylabel(metric)
         else:
-            _points(axes, reading, metric)
+            _points(figure, axes, reading, metric)
         _published(axes, result, reading, metric, reading.methods)
         _frame(axes, reading, metric)
         handles, labels = axes.get_legend_handles_labels()
@@ -208,7 +208,7 @@ def _places(reading: Reading) -> tuple[list[Setting], list[float], str]:
     return settings, [float(i) for i in range(len(settings))], ", ".join(dials)
 
 
-def _points(axes: Axes, reading: Reading, metric: str) -> None:
+def _points(figure: Figure, axes: Axes, reading: Reading, metric: str) -> None:
     """A point a method with its 95 % interval."""
     names = [m for m in reading.methods if reading.mean(m, metric, reading.settings[0]) is not None]
     for at, method in enumerate(names):
@@ -221,7 +221,7 @@ def _points(axes: Axes, reading: Reading, metric: str) -> None:
     axes.set_yticks(range(len(names)), labels)
     axes.invert_yaxis()
     lines = sum(label.count("\n") + 1.6 for label in labels)
-    axes.figure.set_figheight(max(axes.figure.get_figheight(), 1.3 + 0.16 * lines))  # type: ignore[union-attr]  # no part of another
+    figure.set_figheight(max(figure.get_figheight(), 1.3 + 0.16 * lines))
     axes.set_xlabel(metric)
 
 
