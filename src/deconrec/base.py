@@ -28,6 +28,7 @@ from deconrec.errors import (
     UnknownUser,
 )
 from deconrec.evaluation.policy import check_policy, draw
+from deconrec.evaluation.rating import correlation_within_users
 from deconrec.parameters import Parameterised
 from deconrec.random import numpy_generator
 
@@ -273,6 +274,33 @@ class Estimator(Parameterised, ABC):
         self.spec_ = Spec.of(data)
         self._remember(data)
         self._fit_again(data, progress)
+
+    # ------------------------------------------------------------------ judging
+    def judge(self, validation: ValidationPart) -> float:
+        """What stopping and selection go by; higher is better.
+
+        The method's own validation score or, where the part asks for it, the correlation of scores and ratings within
+        users over the held-out exposures.
+
+        Raises
+        ------
+        ParameterError: the method has no validation score.
+        """
+        if validation.within_exposure:
+            log = validation.data.biased
+            return correlation_within_users(self._validation_scores(validation), log.rating, log.user)
+        return self.validation_score(validation)
+
+    def validation_score(self, validation: ValidationPart) -> float:
+        """The method's own validation score; higher is better."""
+        raise ParameterError(f"{type(self).__name__} has no validation score to be tuned by; use trials=0.")
+
+    def _validation_scores(self, validation: ValidationPart) -> np.ndarray:
+        """(n,) scores of the rows that are to be predicted."""
+        log = validation.data.biased
+        if validation.history is None:
+            return self._pairs(log.user, log.item)
+        return self._fold_in(validation.history)[log.user, log.item]
 
     def _fit_again(self, data: Dataset, progress: bool) -> None:
         """Learn from more rows what validation has chosen; nothing where a method makes no such use of it."""

@@ -124,7 +124,7 @@ class TorchEstimator(Estimator):
                     setattr(self, f"{name}_", _fit_nuisance(model, data, validation, self))
             self.nets_ = self.nets(self.spec_).to(self.device)
             source = self._source(data)
-            score = (lambda: self.validation_score(validation)) if len(validation.data.biased) else None
+            score = (lambda: self.judge(validation)) if len(validation.data.biased) else None
             program = self.program()
             warmup = max((phase.start for phase in program), default=0)
             if 0 < epochs <= warmup:
@@ -432,6 +432,17 @@ class RowEstimator(TorchEstimator):
             return float("nan")  # the trainer stops on it, with the epoch
         values = placed.values("ndcg", VALIDATION_K)
         return values.mean if len(values.user) else 0.0  # nobody to judge by: the first epoch is kept
+
+    def _validation_scores(self, validation: ValidationPart) -> np.ndarray:
+        log = validation.data.biased
+        if validation.history is None:
+            return self._pair_affinity(log.user, log.item)
+        out, score = np.empty(len(log), np.float32), self._validation_scorer(validation)
+        for start in range(0, validation.history.n_users, 1024):
+            users = np.arange(start, min(start + 1024, validation.history.n_users))
+            rows = (log.user >= start) & (log.user < start + 1024)
+            out[rows] = score(users)[log.user[rows] - start, log.item[rows]]
+        return out
 
     def _validation_scorer(self, validation: ValidationPart) -> Callable[[np.ndarray], np.ndarray]:
         """Gives (B, n_items) scores of validation users, by their numbers, from the rows a model is given for them."""

@@ -149,3 +149,26 @@ def test_errors():
         rating.mse([1.0, 2.0], [1.0])
     with pytest.raises(ParameterError, match="'eps' must lie between 0 and"):
         rating.logloss([0.5], [1], eps=0.0)
+
+
+def correlation_by_loops(score, r, user):
+    """Rows less their user's mean, one user at a time; then the correlation of what is left."""
+    a, b = [], []
+    for u in set(user.tolist()):
+        mine = [k for k in range(len(user)) if user[k] == u]
+        for k in mine:
+            a.append(score[k] - sum(score[j] for j in mine) / len(mine))
+            b.append(r[k] - sum(r[j] for j in mine) / len(mine))
+    size = (sum(x * x for x in a) * sum(y * y for y in b)) ** 0.5
+    return sum(x * y for x, y in zip(a, b, strict=True)) / size
+
+
+def test_correlation_within_users():
+    rng = np.random.default_rng(3)
+    user, score, r = rng.integers(9, size=60), rng.normal(size=60), rng.integers(1, 6, 60).astype(float)
+    found = rating.correlation_within_users(score, r, user)
+    assert found == pytest.approx(correlation_by_loops(score, r, user), abs=1e-12)
+    assert rating.correlation_within_users(3 * score + 10 * user, r, user) == pytest.approx(found)
+    assert rating.correlation_within_users(r + user, r, user) == pytest.approx(1)
+    assert rating.correlation_within_users(user, r, user) == 0  # nothing within a user
+    assert np.isnan(rating.correlation_within_users(np.where(score > 1, np.inf, score), r, user))

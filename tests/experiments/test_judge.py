@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deconrec.evaluation import statistics
-from deconrec.experiments.judge import Outcome, Resamples, Unit, judge
+from deconrec.experiments.judge import Outcome, Resamples, Unit, judge, lifts
 from deconrec.experiments.results import Run
 
 METRIC = "ndcg@5/shown"
@@ -74,3 +74,24 @@ def test_fresh_worlds_have_other_users() -> None:
     assert tests[0].test == "paired t"
     assert tests[0].unit == "world"
     assert summary[0].n == 3
+
+
+def test_lifts_are_geometric_means_of_ratios_on_the_same_seed() -> None:
+    outcomes = made(2, n_seeds=4)
+    unit = Unit("world", 0.0)
+    (one, two) = lifts(outcomes, ["m0", "m1", "twin"], ["twin"], range(4), [METRIC, "auc"], unit)
+    assert (one.method, one.over, one.metric, one.lift, one.low, one.high) == ("m0", "twin", METRIC, 1, 1, 1)
+    ratio = [outcomes["m1", s].run.metrics[METRIC] / outcomes["m0", s].run.metrics[METRIC] for s in range(4)]
+    assert two.lift == pytest.approx(np.prod(ratio) ** (1 / 4))
+    assert two.low < two.lift < two.high
+    expected = statistics.t_interval(np.log(ratio))
+    assert np.log([two.low, two.high]) == pytest.approx([expected.low, expected.high])
+
+
+def test_a_yardstick_at_zero_lifts_nothing() -> None:
+    outcomes = made(1)
+    for seed in range(3):
+        outcomes["twin", seed].run.metrics[METRIC] = 0.0
+        outcomes["m0", seed] = outcome("m0", seed, np.arange(3), np.ones(3))
+    (lift,) = lifts(outcomes, ["m0", "twin"], ["twin"], range(3), [METRIC], Unit("world", 0.0))
+    assert (lift.lift, lift.low, lift.high) == (None, None, None)

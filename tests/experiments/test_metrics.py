@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import deconrec as dc
+from deconrec.checks.fixtures import rows_world
 from deconrec.data.dataset import Dataset
 from deconrec.data.split import PairsSplit, UsersSplit
 from deconrec.errors import DataError, ParameterError, SealedTest, UnknownName
@@ -206,3 +207,11 @@ def test_without_a_known_confounder_there_is_nothing_to_explain(world) -> None:
         check_metrics(["r2/confounder"], data, "pairs", truth)
     with pytest.raises(DataError, match="users protocol and a simulator's hidden confounder"):
         check_metrics(["r2/confounder"], data, "users", None)
+
+
+def test_users_of_a_log_with_randomised_rows_are_tested_on_their_own() -> None:
+    """No truth, no test log: their positives are held-out biased rows, and every metric says so."""
+    data = rows_world()
+    assert data.unbiased is not None
+    names = check_metrics(default_metrics(data, "users", None), data, "users", None)
+    assert names == ["recall_capped@20/full/biased", "ndcg@20/full/biased"]

@@ -28,6 +28,8 @@ def test_the_papers_tables_and_figures_are_there() -> None:
         "figure3",
     ]
     assert {f"res-dr/{name}" for name in wanted} <= set(NAMES)
+    wanted = ["table2-simulated", "table2-ml", "table2-vg", "table3", "table3-ml", "table3-vg"]
+    assert {f"deep-deconf/{name}" for name in wanted} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -121,3 +123,10 @@ def test_quick_keeps_only_the_claims_that_it_can_test(spec_file) -> None:
     assert (quick.seeds, quick.search.trials, quick.methods, quick.claims) == (2, 2, ["mf"], [])
     assert quick.set == {"epochs": 1, "propensity.epochs": 2}
     assert len(spec.claims) == 1
+
+
+def test_methods_at_some_settings_alone() -> None:
+    spec = load_spec("deep-deconf/table3")[1]
+    places = [s["feature_noise"] for s in spec.settings if "deep-deconf:features=false" in spec.methods_at(s)]
+    assert places == [0.1, 0.1]
+    assert spec.quicker().methods_at({"feature_noise": 0.9}) == ["deep-deconf"]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from deconrec.checks.fixtures import checkerboard, rows_world
-from deconrec.data.split import UsersSplit
+from deconrec.data.split import PairsSplit, UsersSplit
 from deconrec.errors import DataError, ParameterError
+from deconrec.evaluation.rating import within_users
 from deconrec.exposure import PoissonExposure, VAEExposure
+from deconrec.methods import make
 from deconrec.methods.concat_vae import Branch, ConcatVAE
 from deconrec.methods.deep_deconf import DeepDeconf
 from deconrec.saving import load_model
-from deconrec.training.samplers import Blocks, user_rows
+from deconrec.training.features import weight_within_exposure
+from deconrec.training.samplers import Blocks, Source, user_rows
 from manual import rows
 from manual.batches import batches, scramble, value
 
@@ -252,3 +257,71 @@ def test_confounders_are_inferred_once(monkeypatch):
     model.fit(data, validation=data)
     assert calls == [data.n_users]
     assert "confounders_" not in vars(model)
+
+
+def both_logits(model, data):
+    """(f(a, 0), f(a, x)) of all users."""
+    r, _ = user_rows(Source.of(data, model.tables(data)), np.arange(data.n_users))
+    net = model.nets_.eval().outcome
+    with torch.no_grad():
+        return tuple(net(r, x, None)[0].numpy() for x in (torch.zeros_like(r.x), r.x))
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
+def test_what_features_add_is_weighed(weight, tmp_path):
+    data = rows_world()
+    model = ConcatVAE(epochs=3, hidden=(4,), feature_weight=weight).fit(data, validation=data)
+    own, whole = both_logits(model, data)
+    assert np.abs(whole - own).max() > 1e-3
+    expected = own + weight * (whole - own)
+    found = model._affinity(data)
+    np.testing.assert_allclose(found - found[:, :1], expected - expected[:, :1], atol=1e-4)
+    model.save(tmp_path / "m")
+    loaded = ConcatVAE.load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.score(data.users.values), model.score(data.users.values))
+
+
+def test_training_knows_nothing_of_the_weight():
+    data = rows_world()
+    one, two = (
+        ConcatVAE(epochs=3, hidden=(4,), feature_weight=w).fit(data, validation=data) for w in (1.0, 3.0)
+    )
+    assert one.history_.curve("score") == two.history_.curve("score")
+
+
+@pytest.mark.parametrize("protocol", ["users", "pairs"])
+def test_the_chosen_weight_follows_ratings_within_held_out_exposures(protocol):
+    data = rows_world()
+    parts = UsersSplit(0).apply(data) if protocol == "users" else PairsSplit(0).apply(data)
+    model = ConcatVAE(epochs=3, hidden=(4,), feature_weight=None)
+    model.fit(parts.train, validation=parts.holdout)
+    log = parts.holdout.data.biased
+    own, whole = both_logits(model, parts.holdout.history or parts.train)
+    own, felt = own[log.user, log.item], (whole - own)[log.user, log.item]
+    assert model.feature_weight_ == weight_within_exposure(own, felt, log.rating, log.user)
+
+
+def test_without_features_none_are_read():
+    data = rows_world()
+    bare = data._replace(user_features=None)
+    told = ConcatVAE(epochs=3, hidden=(4,), features=False).fit(data, validation=data)
+    none = ConcatVAE(epochs=3, hidden=(4,)).fit(bare, validation=bare)
+    np.testing.assert_array_equal(told.score(data.users.values), none.score(data.users.values))
+    assert not told.tags.uses_features
+
+
+@pytest.mark.parametrize(
+    "name", ["concat-vae:hidden=4", "deep-deconf:hidden=4+exposure.epochs=2", "wmf:dim=3", "ease"]
+)
+def test_judged_within_exposures(name):
+    """The twin: the correlation of scores and ratings, both less their user's mean, on the held-out rows."""
+    parts = UsersSplit(0).apply(rows_world())
+    part = replace(parts.holdout, within_exposure=True)
+    model = make(name).fit(parts.train, validation=part)
+    log, score = part.data.biased, model._fold_in(part.history)
+    score = np.log(score / (1 - score)) if name != "ease" else score  # the map to outcomes is a logistic one
+    cells = score[log.user, log.item]
+    a, b = (within_users(v, log.user) for v in (cells, log.rating))
+    assert model.judge(part) == pytest.approx(a @ b / np.sqrt((a @ a) * (b @ b)), abs=1e-4)
+    if getattr(model, "history_", None) is not None:
+        assert model.judge(part) == pytest.approx(max(model.history_.curve("score")), abs=1e-5)

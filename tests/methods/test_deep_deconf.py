@@ -114,7 +114,7 @@ def test_the_confounder_is_dropped_out_at_the_input_alone(late):
 
 
 def test_the_exposure_model_is_named():
-    with pytest.raises(UnknownName, match="vae"):
+    with pytest.raises(UnknownName, match="known"):
         DeepDeconf().set_text({"exposure": "none"})
 
 
@@ -228,3 +228,25 @@ def test_no_matrix_of_users_and_items_is_made(monkeypatch):
         tracemalloc.stop()
     assert made.cells <= 2 * 200 * 300
     assert peak < parts.train.n_users * 300
+
+
+def test_permuted_gives_every_user_the_confounder_of_another():
+    data = rows_world()
+    exposure = VAEExposure(dim=3, epochs=2)
+    own = DeepDeconf(epochs=1, hidden=(4,), exposure=exposure).fit(data, validation=data)
+    other = DeepDeconf(epochs=1, hidden=(4,), exposure=exposure, permuted=True).fit(data, validation=data)
+    z, given = own.substitute_confounder(), other.substitute_confounder()
+    np.testing.assert_array_equal(z, other.others_.numpy())
+    drawn = [int(np.flatnonzero((z == row).all(1))[0]) for row in given]  # each is somebody's
+    assert np.mean([u == v for u, v in enumerate(drawn)]) < 0.2
+    alone = other.substitute_confounder(data.users.values[3:4])
+    np.testing.assert_array_equal(alone, given[3:4])  # whoever else is asked for
+    np.testing.assert_array_equal(other.substitute_confounder(history=data), given)  # drawn by the row
+
+
+def test_a_saved_permutation_answers_as_before(tmp_path):
+    data = rows_world()
+    model = DeepDeconf(epochs=1, hidden=(4,), exposure=VAEExposure(dim=3, epochs=1), permuted=True).fit(data)
+    model.save(tmp_path / "m")
+    loaded = DeepDeconf.load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.score(data.users.values), model.score(data.users.values))

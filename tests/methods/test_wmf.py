@@ -15,8 +15,10 @@ from deconrec.checks.fixtures import confounded, one_item, rows_world
 from deconrec.data.dataset import Dataset
 from deconrec.data.split import UsersSplit
 from deconrec.errors import DataError
-from deconrec.methods.wmf import WEIGHTS, WMF, within_exposure
+from deconrec.methods.wmf import WMF
 from deconrec.random import numpy_generator
+from deconrec.training.features import WEIGHTS
+from deconrec.training.features import weight_within_exposure as within_exposure
 from manual import factors
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "wmf_implicit.json").read_text())

@@ -26,7 +26,11 @@ def compare(
         str | None, typer.Option("--protocol", help="pairs or users (default: the data's).")
     ] = None,
     select: Annotated[
-        str, typer.Option("--select", help="Stop and select on: biased (hold-out) or unbiased (V).")
+        str,
+        typer.Option(
+            "--select",
+            help="Stop and select on: biased (hold-out), within-exposure (its ratings, user by user) or unbiased (V).",
+        ),
     ] = "biased",
     split: Annotated[
         str, typer.Option("--split", help="record, or time: the past trains, the future tests.")

@@ -128,7 +128,7 @@ def list_experiments(json: str | None, results: str | None) -> None:
         spec = load_spec(name)[1]
         path = results_path(name, results)
         kept = path.read_text().count('"kind":"run"') if path.is_file() else 0
-        wanted = len(spec.methods) * len(spec.settings) * spec.seeds
+        wanted = sum(len(spec.methods_at(s)) for s in spec.settings) * spec.seeds
         rows.append(
             {"name": name, "title": spec.title, "data": spec.dataset, "runs": wanted, "lines kept": kept}
         )

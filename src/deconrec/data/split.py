@@ -111,11 +111,14 @@ class ValidationPart:
         new users whose `history` a model is given (users protocol).
     history: None, or the new users with the exposures that a model is given.
     unbiased: whether the rows are randomised (they then count as consumed unbiased rows).
+    within_exposure: whether models are judged by how their scores follow ratings among the held-out rows of one user,
+        instead of by their own validation score.
     """
 
     data: Dataset
     history: Dataset | None = None
     unbiased: bool = False
+    within_exposure: bool = False
 
 
 def hold_out(log: Log, share: float, seed: int, *, by_time: bool = False) -> tuple[np.ndarray, np.ndarray]:

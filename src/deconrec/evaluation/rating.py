@@ -56,6 +56,27 @@ def soft_auc(score: ArrayLike, probability: ArrayLike) -> float:
     return _ratio(_concordance(scores, p, 1 - p) - itself / 2, pairs)
 
 
+def within_users(value: ArrayLike, user: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) values less the mean of their user's rows. value, user: (n,)."""
+    values = np.asarray(value, np.float64)
+    _, row, size = np.unique(user, return_inverse=True, return_counts=True)
+    return np.asarray(values - (np.bincount(row, values) / size)[row])
+
+
+def correlation_within_users(score: ArrayLike, rating: ArrayLike, user: NDArray[np.int64]) -> float:
+    """Correlation of scores and ratings over all rows, both less their user's mean, in [-1, 1].
+
+    score, rating, user: (n,). On exposures alone it asks who likes what among what they were shown, and not who is
+    shown what: a score that follows exposure gets nothing for it. 0 where scores or ratings do not vary within any
+    user; NaN for scores that are not finite.
+    """
+    if not np.isfinite(score).all():
+        return NAN
+    s, r = within_users(score, user), within_users(rating, user)
+    size = float(s @ s) * float(r @ r)
+    return float(s @ r) / np.sqrt(size) if size > 1e-30 else 0.0
+
+
 def mse(prediction: ArrayLike, outcome: ArrayLike) -> float:
     """Mean squared error of (n,) predictions of (n,) outcomes; NaN on empty columns.
 

@@ -17,11 +17,20 @@ from deconrec.catalogue import Opened
 from deconrec.data.dataset import Dataset, Truth
 from deconrec.data.split import Parts
 from deconrec.errors import ParameterError
-from deconrec.experiments.judge import Outcome, Unit, judge, letters
+from deconrec.experiments.judge import Outcome, Unit, judge, letters, lifts
 from deconrec.experiments.metrics import check_metrics, default_metrics
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
 from deconrec.experiments.results import Distribution, Result, finite
-from deconrec.experiments.runs import DESK, Plan, Select, check_methods, run_one, try_one
+from deconrec.experiments.runs import (
+    DESK,
+    SELECTS,
+    Plan,
+    Select,
+    check_methods,
+    run_one,
+    try_one,
+    yardsticks_of,
+)
 from deconrec.experiments.search import Searched, Searcher, Tried, named_settings, note_of_starts
 from deconrec.methods import make
 
@@ -56,7 +65,9 @@ def compare(
     seeds: a number (0, 1, ...) or the seeds. A seed draws the split, initial values and, for a simulator, the world.
     metrics: names (`deconrec.experiments.metrics`); None = the protocol's defaults. The first is the headline.
     protocol: "pairs" or "users"; None = the data's.
-    select: stop and select on the biased hold-out, or on V of the randomised log.
+    select: stop and select on the biased hold-out by each method's validation score ("biased") or by how its scores
+        follow ratings among the held-out rows of one user ("within-exposure"), or on V of the randomised log
+        ("unbiased").
     split: "record" (drawn by the seed) or "time" (the past trains, the future tests; pairs protocol only; seeds
         then differ in initial values alone).
     trials: 0 = the methods' defaults; more = tune each method with that many trials first.
@@ -64,7 +75,7 @@ def compare(
         best trials over all seeds, whose parameters every run then uses; "split" = one search on each seed. What a
         method's text sets stays.
     refit: once stopped, train again on all biased training rows, hold-out included, for as many epochs as it chose
-        (methods over pairs, `select="biased"`).
+        (methods over pairs, not with `select="unbiased"`).
     workers: processes.
     root: folder of the public data sets.
     progress: show a progress bar on a terminal.
@@ -84,8 +95,8 @@ def compare(
             raise ParameterError(f"compare must be given each {what} once; got {values}.")
     if not numbers:
         raise ParameterError(f"'seeds' of compare must be at least 1; got {seeds}.")
-    if select not in ("biased", "unbiased"):
-        raise ParameterError(f"'select' of compare must be 'biased' or 'unbiased'; got {select!r}.")
+    if select not in SELECTS:
+        raise ParameterError(f"'select' of compare must be one of {', '.join(SELECTS)}; got {select!r}.")
     if protocol not in (None, "pairs", "users"):
         raise ParameterError(f"'protocol' of compare must be 'pairs' or 'users'; got {protocol!r}.")
     if split not in ("record", "time"):
@@ -117,7 +128,7 @@ def compare(
     asked = (usual or default_metrics(first, chosen, truth)) if metrics is None else list(metrics)
     plan = replace(plan, metrics=tuple(check_metrics(asked, first, chosen, truth)))
     parts = plan.split(first, truth, numbers[0])
-    check_methods({name: make(name) for name in names}, first, parts, plan)
+    check_methods({name: make(name) for name in names}, first, truth, parts, plan)
     started = time.perf_counter()
     outcomes, found = _run_all(plan, names, numbers, workers, progress)
     runs = [outcomes[name, seed].run for name in names for seed in numbers]
@@ -136,6 +147,7 @@ def compare(
         environment=environment() | {"seconds": time.perf_counter() - started, "workers": workers},
         distribution=distribution_of(first, truth),
         letters={m: letters(m, names, summary, tests) for m in plan.metrics},
+        lifts=lifts(outcomes, names, yardsticks_of(names), numbers, plan.metrics, unit),
     )
 
 
@@ -278,7 +290,7 @@ def protocol_of(
         "seeds": list(seeds),
         "trials": plan.trials,
         "search": plan.search if plan.trials else None,
-        "refit": plan.refit and plan.protocol == "pairs" and plan.select == "biased",
+        "refit": plan.refit and plan.protocol == "pairs" and plan.select != "unbiased",
         "split": "80/10/10 by user"
         if plan.protocol == "users"
         else f"U/V/test {data.task.unbiased_split} by {plan.by}",

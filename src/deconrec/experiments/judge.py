@@ -16,7 +16,7 @@ import numpy as np
 
 from deconrec.evaluation import statistics
 from deconrec.experiments.metrics import Metric
-from deconrec.experiments.results import Run, Setting, Summary, Test, finite, higher_is_better
+from deconrec.experiments.results import Lift, Run, Setting, Summary, Test, finite, higher_is_better
 
 CELLS_AT_ONCE = 2**21  # resampled users held at a time
 BOOTSTRAP_WORK = 2e8  # NOTE users x resamples of one test; more users get fewer resamples, never below 1,000
@@ -71,6 +71,42 @@ def judge(
         summary += [_summarise(name, runs[name], metric, unit, drawn, place) for name in names]
         tests += _test_metric(runs, metric, unit, drawn, place)
     return summary, tests
+
+
+def lifts(
+    outcomes: Outcomes,
+    names: Sequence[str],
+    yardsticks: Sequence[str],
+    seeds: Sequence[int],
+    metrics: Sequence[str],
+    unit: Unit,
+    setting: Setting | None = None,
+) -> list[Lift]:
+    """Every method's ranking metrics over those of each yardstick, seed by seed; `names` have runs on every seed.
+
+    The interval is Student's on logarithms, with the correction of splits of one data set.
+    """
+    out = []
+    for metric in (m for m in metrics if Metric.parse(m).k is not None):
+        value = {n: _values([outcomes[n, s] for s in seeds], metric) for n in names}
+        for over in (y for y in yardsticks if y in value):
+            for name in (n for n in names if n not in yardsticks):
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    ratio = np.log(value[name] / value[over])
+                ratio = np.where(np.isfinite(ratio), ratio, np.nan)
+                found = statistics.t_interval(ratio, unit.correction)
+                ends = {"lift": found.mean, "low": found.low, "high": found.high}
+                out.append(
+                    Lift(
+                        method=name,
+                        over=over,
+                        metric=metric,
+                        setting=dict(setting or {}),
+                        n=len(seeds),
+                        **finite({k: float(np.exp(v)) for k, v in ends.items()}),
+                    )
+                )
+    return out
 
 
 @dataclass(frozen=True)

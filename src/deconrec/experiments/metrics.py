@@ -12,12 +12,13 @@ from functools import cached_property
 
 import numpy as np
 
-from deconrec.base import Estimator, ExposureModel
+from deconrec.base import Estimator
 from deconrec.data.dataset import Dataset, Log, Truth
 from deconrec.data.split import PairsTest, Sealed, UsersTest
 from deconrec.errors import DataError, ParameterError, UnknownName
 from deconrec.evaluation import calibration, ranking, rating
 from deconrec.exposure.substitutes import substitutes
+from deconrec.pairs import NO_TABLES
 
 POINTWISE = ("auc", "mse", "logloss", "ece")
 RANKING = ranking.METRICS
@@ -138,7 +139,8 @@ def check_metrics(names: Sequence[str], data: Dataset, protocol: str, truth: Tru
     ------
     UnknownName, ParameterError: a name that is none.  DataError: one that the data cannot give.
     """
-    biased = data.unbiased is None and data.test is None and (protocol == "pairs" or truth is None)
+    # Over users, positives are never those of the randomised log.
+    biased = data.test is None and (truth is None if protocol == "users" else data.unbiased is None)
     out = []
     for name in names:
         metric = Metric.parse(name)
@@ -319,7 +321,7 @@ def evaluate_users(
         known = None if truth is None else truth.confounder
         assert known is not None  # check_metrics refused otherwise
         c = known[data.users.encode(train.users.values).astype(np.int64)]
-        out.metrics[CONFOUNDER] = _explained(model.exposure_model, train, c, history, known[codes])
+        out.metrics[CONFOUNDER] = _explained(model, train, c, history, known[codes])
     seen = history.biased.pattern(history.shape)
     parts = []
     size = max(1, CELLS // data.n_items)
@@ -334,14 +336,14 @@ def evaluate_users(
     return out
 
 
-def _explained(
-    exposure: ExposureModel | None, train: Dataset, c: np.ndarray, new: Dataset, c_new: np.ndarray
-) -> float:
+def _explained(model: Estimator, train: Dataset, c: np.ndarray, new: Dataset, c_new: np.ndarray) -> float:
     """Share of the variance of new users' confounders c that their substitutes explain: R^2 of the least-squares map
     with a constant, found on training users; all columns of c together. NaN for a method without substitutes.
     """
+    exposure, tables = model.exposure_model, getattr(model, "tables", None)
     if exposure is None:
         return float("nan")
-    z, z_new = (np.c_[np.ones(d.n_users), substitutes(exposure, d).astype(np.float64)] for d in (train, new))
+    found = (substitutes(exposure, d, NO_TABLES if tables is None else tables(d)) for d in (train, new))
+    z, z_new = (np.c_[np.ones(len(each)), each.astype(np.float64)] for each in found)
     coefficient = np.linalg.lstsq(z, c, rcond=None)[0]
     return float(1 - ((c_new - z_new @ coefficient) ** 2).sum() / ((c_new - c.mean(0)) ** 2).sum())

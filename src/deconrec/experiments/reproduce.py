@@ -25,11 +25,20 @@ from deconrec.experiments.compare import (
     search_record,
     unit_of,
 )
-from deconrec.experiments.judge import Outcome, Unit, judge, letters
+from deconrec.experiments.judge import Outcome, Unit, judge, letters, lifts
 from deconrec.experiments.metrics import check_metrics
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
-from deconrec.experiments.results import Reproduction, Run, Summary, Test, Verdict, finite
-from deconrec.experiments.runs import DESK, Plan, check_methods, prepared, run_one, try_one
+from deconrec.experiments.results import Lift, Reproduction, Run, Summary, Test, Verdict, finite
+from deconrec.experiments.runs import (
+    DESK,
+    SELECTS,
+    Plan,
+    check_methods,
+    prepared,
+    run_one,
+    try_one,
+    yardsticks_of,
+)
 from deconrec.experiments.search import (
     Searched,
     Searcher,
@@ -215,9 +224,10 @@ class _Work:
             cases.append(_case(spec, setting, root))
         work = cls(name, spec, cases, store, {}, {}, {*store.lines, *store.beside} if force else set(), force)
         for at, case in enumerate(cases):
-            models = {m: prepared(m, work.base(m, case.setting)) for m in spec.methods}
-            check_methods(models, case.data, case.parts, case.plan)
-            for method in spec.methods:
+            methods = spec.methods_at(case.setting)
+            models = {m: prepared(m, work.base(m, case.setting)) for m in methods}
+            check_methods(models, case.data, case.truth, case.parts, case.plan)
+            for method in methods:
                 work.of_run[at, method] = work._search(at, method, models[method], root)
         return work
 
@@ -387,7 +397,7 @@ class _Work:
         """Do what is missing."""
         open_ = [s for s in self.searches.values() if not s.searcher.finished]
         finals = [job for s in self.searches.values() for job in self.jobs_of_finals(s)]
-        everything = [(at, m) for at in range(len(self.cases)) for m in self.spec.methods]
+        everything = list(self.of_run)
         ready = self.jobs_of_runs([pair for pair in everything if self.params(*pair) is not None])
         later = sum(1 for pair in everything if self.params(*pair) is None) * self.spec.seeds
         trials = sum(s.searcher.trials - len(s.searcher.done) for s in open_)
@@ -477,7 +487,7 @@ class _Work:
         missing = []
         case = self.cases[at]
         place = f" at {words(case.setting)}" if case.setting else ""
-        for method in self.spec.methods:
+        for method in self.spec.methods_at(case.setting):
             params = self.params(at, method)
             if params is None:
                 search = self.of_run[at, method]
@@ -524,6 +534,7 @@ class _Work:
         summary: list[Summary] = []
         tests: list[Test] = []
         missing: list[str] = []
+        lifted: list[Lift] = []
         found: list[dict[tuple[str, int], Outcome]] = []
         for at, case in enumerate(self.cases):
             outcomes, absent = self.outcomes(at)
@@ -534,6 +545,8 @@ class _Work:
             here = judge(outcomes, whole, list(seeds), spec.metrics, case.unit, case.setting)
             summary += here[0]
             tests += here[1]
+            yardsticks = yardsticks_of(whole)
+            lifted += lifts(outcomes, whole, yardsticks, list(seeds), spec.metrics, case.unit, case.setting)
         first = self.cases[0]
         done = [m for m in spec.methods if any(s.method == m for s in summary)]
         paper = published(spec)
@@ -581,6 +594,7 @@ class _Work:
             ),
             missing=missing,
             picture=list(spec.picture),
+            lifts=lifted,
         )
 
     def _searched(self, search: _Search) -> dict[str, Any]:
@@ -607,8 +621,11 @@ def _case(spec: Spec, setting: Setting, root: str | None) -> _Case:
     more = "+".join(f"{n}={shown(v)}" for n, v in by_kind.get("data", {}).items())
     name = spec.dataset + (("+" if ":" in spec.dataset else ":") + more if more else "")
     select: Any = next(iter(by_kind.get("select", {}).values()), spec.select)
-    if select not in ("biased", "unbiased"):
-        raise ParameterError(f"a setting of kind 'select' must be 'biased' or 'unbiased'; got {select!r}.")
+    select = "biased" if select == "validation" else select
+    if select not in SELECTS:
+        raise ParameterError(
+            f"a setting of kind 'select' must be one of {', '.join(SELECTS)}; got {select!r}."
+        )
     plan = Plan(name, root, spec.protocol, select, ())
     opened = DESK.open(plan)
     data, truth = DESK.draw(plan, 0)

@@ -66,6 +66,22 @@ class Test(Record):
     effect_size: float | None = None
 
 
+class Lift(Record):
+    """How many times a yardstick's value (`random`, `popularity`) a method's is, with a 95 % interval.
+
+    lift: geometric mean over seeds of method / over, the two on the same seed; null where a value is not above 0.
+    """
+
+    method: str
+    over: str
+    metric: str
+    setting: Setting = Field(default_factory=dict)
+    lift: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
 class Distribution(Record):
     """Shares of outcomes in each population, for the report."""
 
@@ -91,6 +107,7 @@ class Result(Record):
     environment: dict[str, Any]
     distribution: Distribution | None = None
     letters: dict[str, dict[str, str]] = Field(default_factory=dict)
+    lifts: list[Lift] = Field(default_factory=list)
 
     def to_json(self) -> str:
         """JSON without NaN."""

@@ -6,8 +6,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from deconrec.base import Estimator, Propensity
 from deconrec.catalogue import Opened, open_data
@@ -18,9 +18,11 @@ from deconrec.experiments.judge import Outcome
 from deconrec.experiments.metrics import evaluate_pairs, evaluate_users
 from deconrec.experiments.results import Run, finite
 from deconrec.experiments.search import Tried, named_settings, shared_search, try_out
+from deconrec.exposure.known import KnownConfounder, with_confounder
 from deconrec.methods import make
 
-Select = Literal["biased", "unbiased"]
+Select = Literal["biased", "unbiased", "within-exposure"]
+SELECTS: tuple[str, ...] = get_args(Select)
 DRAWS_KEPT = 3  # NOTE worlds that a process keeps: a large one takes some 100 MB
 
 
@@ -62,6 +64,8 @@ class Plan:
 
     def judge_part(self, parts: Parts[Any]) -> ValidationPart:
         """What stops training and judges a trial."""
+        if self.select == "within-exposure":
+            return replace(parts.holdout, within_exposure=True)
         return parts.validation if self.select == "unbiased" and parts.validation else parts.holdout
 
 
@@ -126,9 +130,26 @@ def prepared(name: str, params: Mapping[str, Any] | None = None, seed: int | Non
     return model
 
 
-def check_methods(models: Mapping[str, Estimator], data: Dataset, parts: Parts[Any], plan: Plan) -> None:
+def yardsticks_of(names: Sequence[str]) -> list[str]:
+    """Those of the methods that others are measured by."""
+    return [name for name in names if make(name).tags.yardstick]
+
+
+def handed(model: Estimator, data: Dataset, truth: Truth | None) -> Dataset:
+    """The data as a method is given them: an oracle finds a simulator's hidden confounder among the user features."""
+    oracle = any(isinstance(v, KnownConfounder) for v in model.get_params(deep=False).values())
+    if not oracle or truth is None or truth.confounder is None:
+        return data
+    return with_confounder(data, truth.confounder)
+
+
+def check_methods(
+    models: Mapping[str, Estimator], data: Dataset, truth: Truth | None, parts: Parts[Any], plan: Plan
+) -> None:
     """Refuse what cannot run before anything is fitted."""
     for name, model in models.items():
+        for known in (v for v in model.get_params(deep=False).values() if isinstance(v, KnownConfounder)):
+            known.clone().fit(handed(model, data, truth))
         propensities = [v for v in model.get_params(deep=False).values() if isinstance(v, Propensity)]
         needs = model.tags.needs_unbiased or any(p.needs_unbiased for p in propensities)
         if needs and (parts.train.unbiased is None or not len(parts.train.unbiased)):
@@ -144,9 +165,10 @@ def check_methods(models: Mapping[str, Estimator], data: Dataset, parts: Parts[A
 def run_one(plan: Plan, name: str, seed: int, params: Mapping[str, Any] | None = None) -> Outcome:
     """Split, fit (tune first where the plan says: a search a split), evaluate once."""
     data, truth = DESK.draw(plan, seed)
+    model = prepared(name, params, seed)
+    data = handed(model, data, truth)
     parts = plan.split(data, truth, seed)
     validation = plan.judge_part(parts)
-    model = prepared(name, params, seed)
     with one_thread():
         started = time.perf_counter()
         if plan.trials and plan.search == "split":
@@ -190,7 +212,7 @@ def try_one(
     def splits() -> Iterator[tuple[Dataset, ValidationPart]]:
         for seed in seeds:
             data, truth = DESK.draw(plan, seed)
-            parts = plan.split(data, truth, seed)
+            parts = plan.split(handed(model, data, truth), truth, seed)
             yield parts.train, plan.judge_part(parts)
 
     try:

@@ -313,10 +313,7 @@ def judged(model: Estimator, validation: ValidationPart) -> float:
     curve = history.curve("score") if history is not None else []
     if curve:
         return float(max(curve))
-    score = getattr(model, "validation_score", None)
-    if score is None:
-        raise ParameterError(f"{type(model).__name__} has no validation score to be tuned by; use trials=0.")
-    return float(score(validation))
+    return float(model.judge(validation))
 
 
 def space_of(

@@ -131,8 +131,10 @@ class Spec(_Part):
 
     dials: what each name of `sweep` and of settings turns: "data" (a parameter of the data's name), "parameter" (of the
     methods that have it and do not set it in their text), "unbiased" (the share of the randomised log in U, on one
-    fixed test part) or "select". sweep: blocks of values by dial; each block is a product, and they follow each other.
-    set: parameters of the methods that have them. tolerance: by metric, of its twins too. picture: metrics drawn.
+    fixed test part) or "select" (`compare`'s; "validation", as papers say, is "biased"). sweep: blocks of values by
+    dial; each block is a product, and they follow each other. only: methods that are run at some settings alone, each
+    with the part of the setting that it needs. set: parameters of the methods that have them. tolerance: by metric, of
+    its twins too. picture: metrics drawn.
     """
 
     title: str
@@ -140,11 +142,12 @@ class Spec(_Part):
     dataset: str
     expect: Expect = Expect()
     protocol: Literal["pairs", "users"] = "pairs"
-    select: Literal["biased", "unbiased"] = "biased"
+    select: Literal["biased", "unbiased", "within-exposure"] = "biased"
     seeds: Annotated[int, Field(ge=1)]
     first_seed: Annotated[int, Field(ge=0)] = 0
     metrics: Annotated[list[str], Field(min_length=1)]
     methods: Annotated[list[str], Field(min_length=1)]
+    only: dict[str, Setting] = {}
     set: Setting = {}
     search: SearchPart = SearchPart()
     dials: dict[str, Dial] = {}
@@ -160,12 +163,15 @@ class Spec(_Part):
         named = {name for block in [*self.sweep, *self.quick.sweep] for name in block}
         named |= {n for s in [self.search.at or {}, *(t.setting for t in self.paper.tables)] for n in s}
         named |= {n for c in self.claims for s in [c.at or {}, *c.b_at] for n in s}
+        named |= {n for part in self.only.values() for n in part}
         if unknown := sorted(named - set(self.dials)):
             raise ValueError(
                 f"a setting names {unknown[0]!r}, which is none of the dials {sorted(self.dials)}"
             )
         if len(set(self.methods)) < len(self.methods):
             raise ValueError("each method stands once in 'methods'")
+        if strangers := sorted(set(self.only) - set(self.methods)):
+            raise ValueError(f"'only' names {strangers[0]!r}, which is none of the methods")
         for claim in self.claims:
             for method in (claim.a, *claim.b):
                 if method not in self.methods:
@@ -198,6 +204,14 @@ class Spec(_Part):
         """Every setting, in order; [{}] where nothing is swept."""
         return expand(self.sweep)
 
+    def methods_at(self, setting: Setting) -> list[str]:
+        """The methods that are run at a setting."""
+
+        def runs(method: str) -> bool:
+            return all(setting.get(n) == v for n, v in self.only.get(method, {}).items())
+
+        return [m for m in self.methods if runs(m)]
+
     def tolerance_of(self, metric: str) -> float:
         """The tolerance of a metric or, for a twin, of its plain name."""
         return self.tolerance.get(metric, self.tolerance.get(metric.removesuffix("/leaked"), 0.0))
@@ -211,6 +225,7 @@ class Spec(_Part):
             update={
                 "seeds": quick.seeds,
                 "methods": methods,
+                "only": {m: part for m, part in self.only.items() if m in kept},
                 "set": self.set | quick.set,
                 "sweep": quick.sweep or self.sweep,
                 "search": self.search.model_copy(update={"trials": quick.trials, "splits": quick.splits}),

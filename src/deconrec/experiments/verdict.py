@@ -40,7 +40,7 @@ def compared(spec: Spec, setting: Setting, summary: Sequence[Summary], *, compar
     ours = {(s.method, s.metric): s for s in summary if s.setting == setting}
     out = []
     for figure in published(spec):
-        if not within(figure.setting, setting) or figure.method not in spec.methods:
+        if not within(figure.setting, setting) or figure.method not in spec.methods_at(setting):
             continue
         row, tolerance = ours.get((figure.method, figure.metric)), spec.tolerance_of(figure.metric)
         mean, low, high = (row.mean, row.low, row.high) if row else (None, None, None)

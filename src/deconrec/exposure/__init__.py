@@ -1,9 +1,17 @@
 """Exposure models, by the names that the command line and saved models use."""
 
 from deconrec.exposure.check import PredictiveCheck, predictive_check
+from deconrec.exposure.known import KnownConfounder
 from deconrec.exposure.poisson import PoissonExposure
 from deconrec.exposure.vae import VAEExposure
 
-__all__ = ["EXPOSURE_MODELS", "PoissonExposure", "PredictiveCheck", "VAEExposure", "predictive_check"]
+__all__ = [
+    "EXPOSURE_MODELS",
+    "KnownConfounder",
+    "PoissonExposure",
+    "PredictiveCheck",
+    "VAEExposure",
+    "predictive_check",
+]
 
-EXPOSURE_MODELS = {"vae": VAEExposure, "poisson": PoissonExposure}
+EXPOSURE_MODELS = {"vae": VAEExposure, "poisson": PoissonExposure, "known": KnownConfounder}

@@ -7,16 +7,19 @@ import torch
 
 from deconrec.base import ExposureModel
 from deconrec.data.dataset import Dataset
-from deconrec.pairs import NO_TABLES
+from deconrec.pairs import NO_TABLES, Tables
 from deconrec.training.samplers import Source, user_rows
 
 BLOCK = 1024  # users whose rows are read at a time
 
 
 @torch.no_grad()
-def substitutes(model: ExposureModel, data: Dataset) -> np.ndarray:
-    """(n_users, dim) float32 z_u from the exposures of the biased log; items have the model's codes."""
-    source = Source.of(data, NO_TABLES, getattr(model, "device", "cpu"))
+def substitutes(model: ExposureModel, data: Dataset, tables: Tables = NO_TABLES) -> np.ndarray:
+    """(n_users, dim) float32 z_u from the exposures of the biased log; items have the model's codes.
+
+    tables: features as the method sees them, for a model that reads some.
+    """
+    source = Source.of(data, tables, getattr(model, "device", "cpu"))
     blocks = [
         model.confounder(user_rows(source, np.arange(start, min(start + BLOCK, data.n_users)))[0])
         for start in range(0, data.n_users, BLOCK)

@@ -8,6 +8,7 @@ Risk (paper 1, Eq. 2 and Algorithm 1).   -(1/|U|) sum_u [ sum_i r_ui log softmax
     and, with a branch (conclusion),     -(eta/|U|) sum_u sum_i [ a_ui log s_i + (1 - a_ui) log(1 - s_i) ]
     f      `outcome`, {I + F -> K -> I}, a_u scaled to length 1, x_u standardised on training users
     r_ui   the rating as a count, on exposed items           KL   of the code, where `variational`
+    omega  `feature_weight`: answers are ranked by f(a, 0, z) + omega (f(a, x, z) - f(a, 0, z)); 1 = f itself
     s      sigma(g(h_u)), g linear (`exposure`), h_u the last hidden layer of f            eta  `branch`
 
 Needs.      a biased log of ratings; features help.
@@ -18,7 +19,10 @@ Deviations. 1. Ratings as counts, as released. 2. x is standardised and enters b
             scaled together with them, so that noisy features drown the exposures). 3. Scores become expected outcomes
             by a monotone logistic map fitted on training exposures; ranks are the network's. 4. Products of the
             decoder in bfloat16 where the processor has it (`precision`); answers are computed in single precision.
-            5. The branch: the paper names it and gives no formula; a linear decoder of the last hidden layer.
+            5. `feature_weight` is ours: exposures show taste as far as the recommender followed it, features show the
+            rest, and a network trained on exposures gives them too little; None = the weight whose scores follow
+            ratings within users, over held-out exposures (within one standard error of the best, the nearest to 1).
+            6. The branch: the paper names it and gives no formula; a linear decoder of the last hidden layer.
 Paper.      [Zhu2024] section 5.4.1; [Liang2018]
 """
 
@@ -45,6 +49,7 @@ from deconrec.nn.vae import OutcomeNet, decoder
 from deconrec.pairs import Batch, Rows
 from deconrec.parameters import Search, nuisance, parameter
 from deconrec.torch_estimator import RowEstimator
+from deconrec.training.features import weight_within_exposure
 from deconrec.training.program import Nets, Phase, Program, Step, Terms
 from deconrec.training.samplers import Source, user_rows
 
@@ -59,6 +64,7 @@ class OutcomeEstimator(RowEstimator):
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         branch_check_: PredictiveCheck | None
+        feature_weight_: float
 
     CONFOUNDER: ClassVar[str] = "deconfounder"  # the field that holds the model of z, or None
 
@@ -85,6 +91,13 @@ class OutcomeEstimator(RowEstimator):
         "of matrix products in training; auto = bfloat16 where the processor has it and the decoder is large",
         choices=PRECISIONS,
     )
+    features: bool = parameter(True, "read user features where there are some", later=True)
+    feature_weight: float | None = parameter(
+        1.0,
+        "weight omega of what features add to the logits, in answers; None = chosen within held-out exposures",
+        low=0,
+        later=True,
+    )
     lr: float = parameter(3e-3, "learning rate of Adam", above=0, search=Search(3e-4, 1e-2, log=True))
     l2: float = parameter(0.0, "weight of (1/2)||theta||^2", low=0)
     epochs: int = parameter(80, "most passes over the users", low=0)
@@ -93,7 +106,12 @@ class OutcomeEstimator(RowEstimator):
     @property
     def tags(self) -> Tags:
         """Uses user features where there are some."""
-        return Tags(uses_features=True, shape="rows", uses_rating=True)
+        return Tags(uses_features=self.features, shape="rows", uses_rating=True)
+
+    @property
+    def inert(self) -> frozenset[str]:
+        """Without a code there is no KL term."""
+        return frozenset() if self.variational else frozenset({"kl", "anneal"})
 
     def check_params(self) -> None:
         """Ranges, and layers that make a network."""
@@ -110,10 +128,10 @@ class OutcomeEstimator(RowEstimator):
         if spec.item_rate is not None:
             # A softmax is shift-invariant: log popularity, so that the first epochs need not learn it.
             bias = torch.from_numpy(spec.item_rate * spec.n_users + 0.5).log().float()
-        model: ExposureModel | None = getattr(self, self.CONFOUNDER)
+        model = self.exposure_model  # fitted: a known confounder is as wide as its data
         return OutcomeNet(
             spec.n_items,
-            spec.n_user_features,
+            spec.n_user_features if self.features else 0,
             0 if model is None else model.dim,
             self.hidden,
             dropout=self.dropout,
@@ -140,9 +158,19 @@ class OutcomeEstimator(RowEstimator):
         return None if model is None else model.confounder(rows)
 
     def logits(self, nets: Nets, rows: Rows) -> Tensor:
-        """(B, n_items)."""
-        logits: Tensor = nets.outcome(rows, rows.x, self.z(rows))[0]
-        return logits
+        """(B, n_items); what features add to them, f(a, x, z) - f(a, 0, z), has the weight `feature_weight_`."""
+        if rows.x is None or self.feature_weight_ == 1.0:
+            whole: Tensor = nets.outcome(rows, rows.x, self.z(rows))[0]
+            return whole
+        own, felt = self._own_and_felt(nets, rows)
+        return own + self.feature_weight_ * felt
+
+    def _own_and_felt(self, nets: Nets, rows: Rows) -> tuple[Tensor, Tensor]:
+        """(f(a, 0, z), f(a, x, z) - f(a, 0, z)), each (B, n_items)."""
+        assert rows.x is not None
+        z = self.z(rows)
+        own: Tensor = nets.outcome(rows, torch.zeros_like(rows.x), z)[0]
+        return own, nets.outcome(rows, rows.x, z)[0] - own
 
     def fixed_z(self, rows: Rows) -> Tensor | None:
         """(B, K) confounders of training users: as inferred before training, where that is under way."""
@@ -152,6 +180,7 @@ class OutcomeEstimator(RowEstimator):
     # ------------------------------------------------------------------ fitting
     def _source(self, data: Dataset) -> Source:
         source = super()._source(data)
+        self.feature_weight_ = 1.0  # while training
         parts = np.array_split(np.arange(data.n_users), math.ceil(data.n_users / 1024))
         z = [t for users in parts if (t := self.z(user_rows(source, users)[0])) is not None]
         if z:  # inferred once, not in every step; nobody needs the table after training
@@ -163,6 +192,9 @@ class OutcomeEstimator(RowEstimator):
             super()._fit(data, validation, progress)
         finally:
             self.__dict__.pop("confounders_", None)
+        if self.feature_weight != 1.0:
+            self.feature_weight_ = self._weight_of_features(validation)
+            self._calibrate()
         self.branch_check_ = None
         if self.branched:
             new = validation.history is not None
@@ -171,6 +203,24 @@ class OutcomeEstimator(RowEstimator):
                 Branch(self), whom, new_users=new, seed=self.seed, tables=self.tables
             )
 
+    @torch.no_grad()
+    def _weight_of_features(self, validation: ValidationPart) -> float:
+        """omega: as given or, among held-out exposures, the one whose scores follow ratings within users."""
+        log, history = validation.data.biased, validation.history
+        if self.feature_weight is not None:
+            return float(self.feature_weight)
+        source = self.rows_ if history is None else Source.of(history, self.tables(history), self.device)
+        if source.tables.user is None or not len(log):
+            return 1.0
+        self.nets_.eval()
+        own, felt = np.empty(len(log), np.float32), np.empty(len(log), np.float32)
+        for users in np.array_split(np.arange(source.shape[0]), math.ceil(source.shape[0] / 1024)):
+            at = np.flatnonzero((log.user >= users[0]) & (log.user <= users[-1]))
+            both = self._own_and_felt(self.nets_, user_rows(source, users)[0])
+            place = log.user[at] - users[0], log.item[at]
+            own[at], felt[at] = (part.cpu().numpy()[place] for part in both)
+        return weight_within_exposure(own, felt, log.rating, log.user)
+
     @property
     def branched(self) -> bool:
         """Whether the last hidden layer is decoded into exposures: it then is the substitute confounder."""
@@ -178,10 +228,12 @@ class OutcomeEstimator(RowEstimator):
 
     # ------------------------------------------------------------------ saving
     def _state(self) -> dict[str, np.ndarray]:
-        return super()._state() | ({} if self.branch_check_ is None else self.branch_check_._state())
+        state = super()._state() | {"feature_weight": np.array([self.feature_weight_])}
+        return state | ({} if self.branch_check_ is None else self.branch_check_._state())
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         super()._restore(state)
+        self.feature_weight_ = float(state.get("feature_weight", [1.0])[0])  # models of before had none
         self.branch_check_ = PredictiveCheck._restored(state)
 
 

@@ -14,18 +14,20 @@ Assumes.    exposure tells of taste; no confounder of a single item; every pair 
             exposure is a function of the confounder, z improves the estimate of what is shown to whom, and does not
             remove the bias. No data of this method can tell.
 Limits.     a constant z: Concat-VAE. late = False: Concat-VAE with this exposure model as its `deconfounder`, exactly.
-Deviations. 1. to 4. as in Concat-VAE. 5. Default: the paper's structure, z at the network's input; `late=True` with
-            `variational=True` is the released form, z at the decoder. 6. z of validation users comes from the rows
+            permuted: z of somebody else, a control.
+Deviations. 1. to 5. as in Concat-VAE. 6. Default: the paper's structure, z at the network's input; `late=True` with
+            `variational=True` is the released form, z at the decoder. 7. z of validation users comes from the rows
             that the model is given; `leak` infers it from held-out rows too, as the released script does, so that
-            the epoch is chosen by knowing the answers. 7. z at the input is dropped out as exposures are (the paper
+            the epoch is chosen by knowing the answers. 8. z at the input is dropped out as exposures are (the paper
             does not say; released: not, at the decoder): whole, it gives the dropped exposures back, and validation is
-            best after 5 epochs. 8. The exposure model's own: see its page.
+            best after 5 epochs. 9. The exposure model's own: see its page.
 Paper.      [Zhu2024]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -34,10 +36,11 @@ import torch
 from torch import Tensor
 
 from deconrec.base import ExposureModel, Spec
+from deconrec.data.dataset import Dataset
 from deconrec.data.split import ValidationPart
 from deconrec.errors import ParameterError
 from deconrec.exposure import EXPOSURE_MODELS, VAEExposure
-from deconrec.exposure.substitutes import substitutes
+from deconrec.exposure.substitutes import BLOCK, substitutes
 from deconrec.kernels.decoder import decoded_multinomial
 from deconrec.losses.elbo import annealed, negative_bound
 from deconrec.methods.concat_vae import OutcomeEstimator
@@ -60,9 +63,15 @@ class DeepDeconf(OutcomeEstimator):
     leak: bool = parameter(
         False, "infer confounders of validation users from their held-out rows too (as released)"
     )
+    permuted: bool = parameter(
+        False,
+        "give every user the confounders of another: a control that keeps all but what they say of their user",
+        later=True,
+    )
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
         exposure_: ExposureModel
+        others_: Tensor
 
     def check_params(self) -> None:
         """Ranges, and that a confounder which joins at the decoder has a decoder to join."""
@@ -82,8 +91,26 @@ class DeepDeconf(OutcomeEstimator):
         return [Phase(Step(self.elbo, updates=("outcome",)))]
 
     def z(self, rows: Rows) -> Tensor:
-        """(B, K) substitute confounders."""
-        return self.exposure_.confounder(rows)
+        """(B, K) substitute confounders; permuted, those of a training user whom the row's exposures draw."""
+        if not self.permuted:
+            return self.exposure_.confounder(rows)
+        exposed = np.split(rows.item.cpu().numpy(), rows.offset[1:-1].cpu().numpy())
+        drawn = [zlib.crc32(np.sort(items).tobytes()) % len(self.others_) for items in exposed]
+        return self.others_[torch.tensor(drawn, device=self.others_.device)]
+
+    def _source(self, data: Dataset) -> Source:
+        if self.permuted:
+            z = substitutes(self.exposure_, data, self.tables(data))
+            self.others_ = torch.from_numpy(z).to(self.device)
+        return super()._source(data)
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return super()._state() | ({"others": self.others_.cpu().numpy()} if self.permuted else {})
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        super()._restore(state)
+        if self.permuted:
+            self.others_ = torch.from_numpy(np.array(state["others"])).to(self.device)
 
     def elbo(self, nets: Nets, b: Batch) -> Terms:
         """The negative evidence lower bound, a user."""
@@ -118,7 +145,7 @@ class DeepDeconf(OutcomeEstimator):
         raw, folded = self._asked(users, history)
         code = (self.users_ if folded is None else folded.users).encode(raw).astype(np.int64)
         self._refuse_unknown(raw, code < 0, None, None)
-        if folded is not None:
-            return substitutes(self.exposure_, folded)[code]
+        source = self.rows_ if folded is None else Source.of(folded, self.tables(folded), self.device)
         with torch.no_grad():
-            return np.asarray(self.z(user_rows(self.rows_, code)[0]).cpu().numpy())
+            parts = [code[start : start + BLOCK] for start in range(0, max(len(code), 1), BLOCK)]
+            return np.asarray(torch.cat([self.z(user_rows(source, p)[0]) for p in parts]).cpu().numpy())

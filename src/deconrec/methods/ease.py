@@ -125,7 +125,7 @@ class EASE(Estimator):
             self.weights_, self.precision_ = solve(gram, ridge)
             features = self._features(rows.user, rows.item)
             self.coefficients_ = logistic(features, data.outcome(rows))
-            score = self.validation_score(validation) if len(ridges) > 1 else 0.0
+            score = self.judge(validation) if len(ridges) > 1 else 0.0
             if score > best:
                 best, kept = score, (ridge, self.weights_, self.precision_, self.coefficients_)
         assert kept is not None

@@ -19,7 +19,7 @@ Assumes.    exposure tells of taste: a cell without an exposure is weak evidence
 Limits.     no features: [Hu2008], as `implicit` computes it. alpha = 0: the penalised SVD of the binary matrix.
             omega = 0: features help to find the factors and are left out of the scores. A new user is given the v_u of
             a training user with the same history and features, exactly.
-Deviations. 1. Features: paper 1 says only "in an SVD++ manner". 2. omega = None is chosen among `WEIGHTS` by the
+Deviations. 1. Features: paper 1 says only "in an SVD++ manner". 2. omega = None is chosen by the
             correlation of scores and ratings within users, over held-out exposures (within one standard error of the
             best, the nearest to 1): exposures show a user's taste as far as the recommender followed it, features
             show the rest. 3. Scores become expected outcomes by an increasing logistic map fitted to held-out rows;
@@ -42,8 +42,7 @@ from deconrec.factor_estimator import FactorEstimator, counts
 from deconrec.kernels.als import Entries, solve_rows
 from deconrec.parameters import Search, parameter
 from deconrec.random import numpy_generator
-
-WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
+from deconrec.training.features import weight_within_exposure
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -143,7 +142,7 @@ class WMF(FactorEstimator):
             (side[log.user] * self.item_factors_[log.item]).sum(1, dtype=np.float64)
             for side in (v - part, part)
         )
-        return within_exposure(own, felt, log.rating, log.user)
+        return weight_within_exposure(own, felt, log.rating, log.user)
 
     def _vectors(self, history: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """(v (n, dim), x (n, F)) of new users, item side fixed."""
@@ -183,26 +182,3 @@ def ridge_of_features(x: np.ndarray, v: np.ndarray) -> np.ndarray:
     """(F, k) Y = (X'X + I)^-1 X'V: minimises ||V - X Y||^2 + ||Y||^2, both with the factors' own penalty."""
     x = np.asarray(x, np.float64)
     return np.linalg.solve(x.T @ x + np.eye(x.shape[1]), x.T @ v).astype(np.float32)
-
-
-def within_exposure(own: np.ndarray, felt: np.ndarray, rating: np.ndarray, user: np.ndarray) -> float:
-    """The weight of `WEIGHTS` for which own + weight * felt follows ratings within users.
-
-    own, felt, rating, user: (n,). Of the weights whose correlation with ratings, both less their user's mean, lies
-    within one standard error of the largest, the one nearest to 1 (by ratio): the curve is flat, and 1 is what was
-    fitted. 1 where nothing varies within a user.
-    """
-    _, row, size = np.unique(user, return_inverse=True, return_counts=True)
-
-    def centred(values: np.ndarray) -> np.ndarray:
-        values = np.asarray(values, np.float64)
-        return values - (np.bincount(row, values) / size)[row]
-
-    r, s, f = centred(rating), centred(own), centred(felt)
-    if (r @ r) * (f @ f) * (s @ s) < 1e-30:
-        return 1.0
-    both = [s + w * f for w in WEIGHTS]
-    cosine = np.array([float(r @ b) / np.sqrt(max(float(b @ b) * float(r @ r), 1e-30)) for b in both])
-    error = (1.0 - cosine.max() ** 2) / np.sqrt(max(len(r) - len(size), 1))
-    near = [w for w, c in zip(WEIGHTS, cosine, strict=True) if c >= cosine.max() - error]
-    return min(near, key=lambda w: abs(np.log(max(w, 0.25))))

@@ -21,6 +21,7 @@ from deconrec.errors import MissingExtra
 from deconrec.experiments.results import Result, Setting, higher_is_better
 from deconrec.report import figures, text
 from deconrec.report.reading import (
+    LIFTED,
     NONE,
     SEARCHED,
     Reading,
@@ -28,6 +29,7 @@ from deconrec.report.reading import (
     described,
     half,
     interval,
+    lift_rows,
     names,
     number,
     outcome,
@@ -45,6 +47,8 @@ _PROTOCOLS = {
 }
 _SELECTS = {
     "biased": "biased: stopping and selection look at a hold-out of the biased log",
+    "within-exposure": "within-exposure: stopping and selection look at how scores follow ratings among the "
+    "held-out rows of one user",
     "unbiased": "unbiased: stopping and selection look at the unbiased validation part",
 }
 _TERMS = {
@@ -143,7 +147,8 @@ def _context(result: Result, title: str | None, extra: Mapping[str, Any]) -> dic
     said = text.sentences(reading)
     keys = (f"f{n}" for n in range(1, 10_000))
     searched = search_rows(result)
-    sections = dict(extra) | ({SEARCHED: searched} if searched else {})
+    lifted = lift_rows(result, reading)
+    sections = dict(extra) | ({LIFTED: lifted} if lifted else {}) | ({SEARCHED: searched} if searched else {})
     return {
         "title": title or f"Comparison on {result.dataset.partition(':')[0]}",
         "dataset": result.dataset,
@@ -201,7 +206,9 @@ def _facts(reading: Reading) -> list[tuple[str, list[str]]]:
     if "seeds" not in protocol:
         facts.append(("Seeds", [_seeds(sorted({r.seed for r in reading.result.runs}))]))
     if reading.dials:
-        facts.append(("Settings", [described(s) for s in reading.settings]))
+        facts.append(("Settings", [reading.place(s) for s in reading.settings]))
+        if reading.still:
+            facts.append(("In all settings", [described(reading.still)]))
     used: dict[str, list[str]] = {}
     for method in reading.methods:
         used.setdefault(span([r.unbiased_rows for r in reading.runs(method)]), []).append(method)
@@ -234,7 +241,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _place(reading: Reading, setting: Setting) -> str:
     """The setting in words, or "" where there is but one."""
-    return described(setting) if len(reading.settings) > 1 else ""
+    return reading.place(setting) if len(reading.settings) > 1 else ""
 
 
 def _boards(reading: Reading, setting: Setting) -> dict[str, Any]:
@@ -286,7 +293,7 @@ def _differences(reading: Reading) -> list[Grid]:
     if baseline is None or headline is None:
         return []
     first = reading.settings[0]
-    place = f" at {described(first)}" if len(reading.settings) > 1 else ""
+    place = f" at {reading.place(first)}" if len(reading.settings) > 1 else ""
     titles = [
         f"{headline}, against {baseline}{place}",
         f"{headline}, against {baseline}, other settings",
@@ -317,7 +324,7 @@ def _difference_table(reading: Reading, title: str, asked: Sequence[tuple[str, s
         told, d = outcome(t), reading.difference_digits(t.metric)
         cells = [Cell(f"{t.a} − {t.b}", head=True)]
         cells += [Cell(t.metric)] if len(metrics) > 1 else []
-        cells += [Cell(described(t.setting))] if len(settings) > 1 else []
+        cells += [Cell(reading.place(t.setting))] if len(settings) > 1 else []
         values = [number(t.difference, d, sign=True), interval(t, d, sign=True), p_value(t.p)]
         cells += [Cell(value, number=True) for value in [*values, p_value(t.p_holm)]]
         cells.append(Cell(_TOLD[told], told=told))

@@ -9,13 +9,15 @@ from typing import Any
 
 from deconrec.data.files import write_file
 from deconrec.evaluation.statistics import holm
-from deconrec.experiments.results import Compared, Reproduction, Setting, finite
+from deconrec.experiments.results import Compared, Contrast, Reproduction, Setting, finite
 from deconrec.report.reading import (
+    LIFTED,
     NONE,
     SEARCHED,
     Reading,
     described,
     interval,
+    lift_rows,
     number,
     p_value,
     search_rows,
@@ -36,6 +38,8 @@ def sections(result: Reproduction) -> dict[str, Any]:
     for metric in [*reading.group(None), *reading.group("truth")]:
         if rows := metric_rows(result, reading, metric):
             out[f"{metric}: ours, the paper's, and the verdict"] = rows
+    if rows := lift_rows(result, reading):
+        out[LIFTED] = rows
     for floor in FLOORS:
         if rows := floor_rows(reading, floor):
             out[f"Every method against {floor}"] = rows
@@ -57,7 +61,7 @@ def metric_rows(result: Reproduction, reading: Reading, metric: str) -> list[Row
     rows = []
     for setting in reading.settings:
         for method in reading.order(reading.headline, setting):
-            row: Row = {"setting": described(setting)} if len(reading.settings) > 1 else {}
+            row: Row = {"setting": reading.place(setting)} if len(reading.settings) > 1 else {}
             row["method"] = method
             row["ours (95 % interval)"] = _ours(reading, method, metric, setting)
             if twins:
@@ -103,7 +107,7 @@ def floor_rows(reading: Reading, floor: str) -> list[Row]:
     corrected: Iterator[float] = iter(holm(known) if known else [])
     rows = []
     for method, setting, test in found:
-        row: Row = {"setting": described(setting)} if len(reading.settings) > 1 else {}
+        row: Row = {"setting": reading.place(setting)} if len(reading.settings) > 1 else {}
         p = None if test.p is None else float(next(corrected))
         row |= {
             "method": method,
@@ -126,7 +130,11 @@ def claim_rows(result: Reproduction, reading: Reading) -> list[Row]:
                 first | {"contrast": NONE, "difference": NONE, "95 % interval": NONE, "p (Holm)": NONE}
             )
         for turn, c in enumerate(claim.contrasts):
-            places = [described(s) if s else "" for s in (c.setting_a, c.setting_b)]
+            told = [n for n in c.setting_a | c.setting_b if n in reading.dials or _moved(c, n)]
+            places = [
+                described(part) if (part := {n: v for n, v in s.items() if n in told}) else ""
+                for s in (c.setting_a, c.setting_b)
+            ]
             a, b = (f"{m} ({p})" if p else m for m, p in zip((c.a, c.b), places, strict=True))
             between = NONE
             if c.low is not None and c.high is not None:
@@ -143,6 +151,10 @@ def claim_rows(result: Reproduction, reading: Reading) -> list[Row]:
     return rows
 
 
+def _moved(contrast: Contrast, dial: str) -> bool:
+    return contrast.setting_a.get(dial) != contrast.setting_b.get(dial)
+
+
 def markdown(result: Reproduction, pictures: Sequence[str] = ()) -> str:
     """The page that stands beside the results; `pictures` are paths of images, relative to it."""
     p = result.protocol
@@ -157,6 +169,7 @@ def markdown(result: Reproduction, pictures: Sequence[str] = ()) -> str:
         f"({p['world']}), selection on the {p['select']} hold-out, "
         + (f"{p['trials']} trials a search." if p["trials"] else "the methods' default parameters."),
         "",
+        *([f"In all settings: {described(still)}.", ""] if (still := Reading(result).still) else []),
     ]
     for path in pictures:
         lines += [f"![{Path(path).stem}]({path})", ""]

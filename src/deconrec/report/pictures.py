@@ -6,7 +6,7 @@ import io
 import math
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0b6e99", "#b4541a", "#3f7d20", "#7a3e9d", "#a3333d", "#8a6d00", "#4a4a4a", "#0f7b6c")
 LEGEND_CHARACTERS = 88  # NOTE that stand beside each other below a figure
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
-ONE_FRAME = 9  # NOTE methods whose lines can still be told apart in one frame; more have a panel each
+ONE_FRAME = 10  # NOTE methods whose lines can still be told apart in one frame; more have a panel each
 COLUMNS = 5  # panels beside each other
 REFERENCES = ("mf", "mf-combined")  # in grey in every panel
 FAR = 12.0  # NOTE median absolute deviations from the median at which a method may flatten all others
@@ -75,6 +75,10 @@ def _drawn(result: Reproduction, reading: Reading, metric: str) -> dict[str, byt
         figure = Figure(figsize=(5.6, 4.2), layout="constrained")
         arrow = "higher is better" if higher_is_better(metric) else "lower is better"
         title = f"{result.title}\n{metric} ({arrow})"
+        if len(groups := _groups(reading)) > 1 and len(reading.methods) <= ONE_FRAME:
+            _grouped(figure, reading, metric, groups)
+            figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+            return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
         if len(reading.settings) > 1 and len(reading.methods) > ONE_FRAME:
             _panels(figure, result, reading, metric)
             figure.suptitle(title, fontsize=9, x=0.01, ha="left")
@@ -135,6 +139,54 @@ def _panels(figure: Figure, result: Reproduction, reading: Reading, metric: str)
         *(["hollow: the paper"] if paper else []),
     ]
     figure.supxlabel("; ".join(says), fontsize=8)
+
+
+def _groups(reading: Reading) -> dict[str, list[Setting]]:
+    """Settings over the first dial, where it is a number, by what the other dials say; {} with one dial."""
+    if len(reading.dials) < 2 or not numeric([s.get(reading.dials[0]) for s in reading.settings]):
+        return {}
+    groups: dict[str, list[Setting]] = {}
+    for setting in reading.settings:
+        others = {n: setting[n] for n in reading.dials[1:] if n in setting}
+        groups.setdefault(described(others), []).append(setting)
+    return groups if max(map(len, groups.values())) > 1 else {}
+
+
+def _grouped(figure: Figure, reading: Reading, metric: str, groups: Mapping[str, Sequence[Setting]]) -> None:
+    """A panel a group of settings, the methods' lines over the first dial in each, on one scale."""
+    columns = min(3, len(groups))
+    rows = math.ceil(len(groups) / columns)
+    figure.set_size_inches(max(5.6, 3.6 * columns), 3.0 * rows + 1.4)
+    grid = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+    for axes, (name, settings) in zip(grid, groups.items(), strict=False):
+        for turn, method in enumerate(reading.methods):
+            known = [
+                (float(s[reading.dials[0]]), r)
+                for s in settings
+                if (r := reading.summary(method, metric, s)) is not None and r.mean is not None
+            ]
+            if not known:
+                continue
+            style: dict[str, Any] = {"color": COLOURS[turn % len(COLOURS)]}
+            x, y = zip(*sorted((p, r.mean or 0.0) for p, r in known), strict=True)
+            axes.plot(x, y, marker=SHAPES[turn % len(SHAPES)], ms=4.5, lw=1.4, label=folded(method), **style)
+            band = sorted((p, r.low, r.high) for p, r in known if r.low is not None and r.high is not None)
+            if band:
+                axes.fill_between(*zip(*band, strict=True), alpha=0.12, lw=0, **style)
+        axes.set_title(name, fontsize=8, loc="left")
+        axes.set_xticks(sorted({float(s[reading.dials[0]]) for s in settings}))
+        axes.set_xlabel(reading.dials[0])
+    for axes in grid[len(groups) :]:
+        axes.set_axis_off()
+    grid[0].set_ylabel(metric)
+    lines = {
+        label: handle
+        for axes in grid
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        lines.values(), lines, loc="outside lower center", ncols=min(4, max(1, columns * 2)), fontsize=8
+    )
 
 
 def _line(axes: Axes, reading: Reading, metric: str, method: str, turn: int, grey: str = "") -> None:

@@ -10,15 +10,17 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
-from deconrec.experiments.results import Result, Run, Setting, Summary, Test, higher_is_better
+from deconrec.experiments.results import Lift, Result, Run, Setting, Summary, Test, higher_is_better
 
 ALPHA = 0.05
 NONE = "–"
 NAIVE = ("mf", "mf:population=biased")
 COMBINED = ("mf-combined", "mf:population=combined")
 SEARCHED = "What the searches found"
+LIFTED = "How many times the lists of chance and of popularity"
 TWINS = ("leaked", "truth")  # suffixes with a table of their own
 
 Outcome = Literal["better", "worse", "open", "untested"]
@@ -69,11 +71,20 @@ class Reading:
         """MF on both logs, where it was run and is not the baseline already."""
         return next((m for m in self.methods if m in COMBINED and m != self.baseline), None)
 
-    @property
+    @cached_property
     def dials(self) -> list[str]:
         """Names of the settings that vary."""
         names = dict.fromkeys(name for setting in self.settings for name in setting)
         return [n for n in names if len({_key({n: s.get(n)}) for s in self.settings}) > 1]
+
+    @property
+    def still(self) -> Setting:
+        """Dials that are the same in all settings."""
+        return {n: v for n, v in self.settings[0].items() if n not in self.dials}
+
+    def place(self, setting: Setting) -> str:
+        """A setting in words, without the dials that are the same in all of them."""
+        return described({n: v for n, v in setting.items() if n in self.dials})
 
     def summary(self, method: str, metric: str, setting: Setting) -> Summary | None:
         """Mean and interval, or None where there is no such record."""
@@ -168,6 +179,26 @@ def search_rows(result: Result) -> list[dict[str, str]]:
     return rows
 
 
+def lift_rows(result: Result, reading: Reading) -> list[dict[str, str]]:
+    """One row a method and setting: its ranking metrics over those of the yardsticks, with intervals."""
+    found = {(x.method, x.over, x.metric, described(x.setting)): x for x in result.lifts}
+    metrics, overs = (list(dict.fromkeys(getattr(x, n) for x in result.lifts)) for n in ("metric", "over"))
+    rows = []
+    for setting in reading.settings:
+        for method in reading.order(reading.headline, setting):
+            row: dict[str, str] = {"setting": reading.place(setting)} if len(reading.settings) > 1 else {}
+            row["method"] = method
+            cells = {}
+            for metric in metrics:
+                for over in overs:
+                    lift = found.get((method, over, metric, described(setting)))
+                    if lift is not None:
+                        cells[f"{metric} / {over}"] = f"{number(lift.lift, 2)} {interval(lift, 2)}"
+            if cells:
+                rows.append(row | cells)
+    return rows
+
+
 # ------------------------------------------------------------------------------------------- numbers
 def number(value: float | None, decimals: int, sign: bool = False) -> str:
     """A number for a table, "–" for none; more than six decimals become a power of ten."""
@@ -179,7 +210,7 @@ def number(value: float | None, decimals: int, sign: bool = False) -> str:
     return ("+" if sign and value > 0 else "") + shown.replace("-", "−")
 
 
-def interval(row: Summary | Test | None, decimals: int, sign: bool = False) -> str:
+def interval(row: Summary | Test | Lift | None, decimals: int, sign: bool = False) -> str:
     """The interval as "[low, high]", or "–"."""
     if row is None or row.low is None or row.high is None:
         return NONE

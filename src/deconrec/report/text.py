@@ -13,7 +13,6 @@ from deconrec.report.reading import (
     Outcome,
     Reading,
     count,
-    described,
     half,
     interval,
     names,
@@ -220,7 +219,7 @@ def _table(reading: Reading, metrics: Sequence[str]) -> Table:
     for setting in reading.settings:
         for turn, method in enumerate(reading.order(reading.headline, setting)):
             runs = reading.runs(method, setting)
-            row = [Text(described(setting) if turn == 0 else "")] if several else []
+            row = [Text(reading.place(setting) if turn == 0 else "")] if several else []
             row.append(Text(method, style="bold" if turn == 0 else ""))
             for metric in metrics:
                 row.append(_cell(reading, method, metric, setting))

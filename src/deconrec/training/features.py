@@ -1,4 +1,4 @@
-"""Features as networks read them: standardised on the data that is trained on."""
+"""Features as methods read them: standardised on the data that is trained on; and what weight they have in scores."""
 
 from __future__ import annotations
 
@@ -7,11 +7,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deconrec.data.dataset import Dataset, Features
+from deconrec.evaluation.rating import within_users
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from deconrec.pairs import Tables
+
+
+WEIGHTS = (
+    0.0,
+    0.5,
+    1.0,
+    1.5,
+    2.0,
+    3.0,
+    4.0,
+    6.0,
+    8.0,
+    12.0,
+    16.0,
+    24.0,
+    32.0,
+)  # of the features' part of a score
 
 
 def spread(features: Features | None) -> tuple[np.ndarray, np.ndarray]:
@@ -39,3 +57,20 @@ def feature_tables(data: Dataset) -> Tables:
 
     user, item = data.user_features, data.item_features
     return Tables(standardised(user, *spread(user)), standardised(item, *spread(item)))
+
+
+def weight_within_exposure(own: np.ndarray, felt: np.ndarray, rating: np.ndarray, user: np.ndarray) -> float:
+    """The weight of `WEIGHTS` for which own + weight * felt follows ratings within users.
+
+    own, felt, rating, user: (n,). Of the weights whose correlation with ratings, both less their user's mean, lies
+    within one standard error of the largest, the one nearest to 1 (by ratio): the curve is flat, and 1 is what was
+    fitted. 1 where nothing varies within a user.
+    """
+    r, s, f = (within_users(values, user) for values in (rating, own, felt))
+    if (r @ r) * (f @ f) * (s @ s) < 1e-30:
+        return 1.0
+    both = [s + w * f for w in WEIGHTS]
+    cosine = np.array([float(r @ b) / np.sqrt(max(float(b @ b) * float(r @ r), 1e-30)) for b in both])
+    error = (1.0 - cosine.max() ** 2) / np.sqrt(max(len(r) - len(np.unique(user)), 1))
+    near = [w for w, c in zip(WEIGHTS, cosine, strict=True) if c >= cosine.max() - error]
+    return min(near, key=lambda w: abs(np.log(max(w, 0.25))))
