@@ -388,3 +388,29 @@ def test_the_real_amazon_pairs_have_no_ratings(data_root):
         pytest.skip("the ratings are here")
     with pytest.raises(MissingData, match=r"holds .*_pairs\.csv\.gz.*has no ratings"):
         amazon.load(data_root)
+
+
+def test_amazon_pairs_need_no_ratings(tmp_path):
+    pairs = [("u1", "x"), ("u1", "w"), ("u2", "x"), ("u2", "w"), ("u3", "y")]
+    content = "u,i\n" + "".join(f"{u},{i}\n" for u, i in pairs)
+    put(tmp_path / "amazon_vg", {"video_games_2014_5core_pairs.csv.gz": gzip.compress(content.encode())})
+    with pytest.raises(MissingData, match="has no ratings"):
+        amazon.load(tmp_path)
+    with pytest.raises(DataError, match="231,780 ratings"):
+        amazon.load(tmp_path, pairs=True)
+    data = amazon.load(tmp_path, core=2, pairs=True, check_counts=False)
+    assert rows(data, data.biased) == [(u, i, 1.0) for u, i in sorted(pairs[:4])]
+    assert data.outcome_scale.binary
+    assert data.notes[0].startswith("Ratings were left aside")
+    # A file with ratings does too, and gives the same pairs.
+    lines = "".join(f"{u},{i},4.0,{k}\n" for k, (u, i) in enumerate(pairs))
+    put(tmp_path / "amazon_vg", {"ratings_Video_Games.csv": lines})
+    again = amazon.load(tmp_path, core=2, pairs=True)
+    assert [row[:3] for row in rows(again, again.biased)] == rows(data, data.biased)
+
+
+@pytest.mark.data
+def test_the_real_amazon_pairs(data_root):
+    data = amazon.load(data_root, pairs=True)
+    assert (data.n_users, data.n_items, len(data.biased)) == (24_303, 10_672, 231_780)
+    assert amazon.load(data_root, pairs=True, core=10).shape == (2_816, 2_141)

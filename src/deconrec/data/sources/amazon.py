@@ -3,6 +3,7 @@
 There is no randomised log: the protocol is "users" (paper 1), with rating 5 as the positive. Users and items
 with few ratings are removed until none is left (the k-core): `core=5` gives the published 5-core; paper 1's released
 code starts from `core=10`, which in this crawl has fewer items than its Table 1 (see `simulate.vg_causal`).
+`pairs=True` reads who reviewed what alone, for which a file without ratings does too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from deconrec.data.sources.locate import Release, expect_counts, locate, reading
 from deconrec.errors import DataError, ParameterError
 
 _REVIEWS, _RATINGS = "reviews_Video_Games_5.json.gz", "ratings_Video_Games.csv"
+_PAIRS = "video_games_2014_5core_pairs.csv.gz"
 RELEASE = Release(
     name="amazon-video-games",
     folder="amazon_vg",
@@ -27,27 +29,39 @@ RELEASE = Release(
     "there; a file of (user, item) pairs alone, such as video_games_2014_5core_pairs.csv.gz, has no ratings "
     "and cannot stand in.",
 )
-COUNTS_5CORE = {"ratings": 231_780, "users": 24_303, "items": 10_672}  # of the file of reviews
+RELEASE_PAIRS = replace(
+    RELEASE,
+    files=((_REVIEWS, _RATINGS, _PAIRS),),
+    how="Get one of the first two from their author (https://jmcauley.ucsd.edu/data/amazon/, research use) and put "
+    f"it there, or {_PAIRS} with the columns u and i.",
+)
+COUNTS_5CORE = {"ratings": 231_780, "users": 24_303, "items": 10_672}  # of the files of reviews and of pairs
 
 
-def load(root: str | Path | None = None, *, core: int = 5, check_counts: bool = True) -> Dataset:
+def load(
+    root: str | Path | None = None, *, core: int = 5, pairs: bool = False, check_counts: bool = True
+) -> Dataset:
     """Amazon video games from reviews_Video_Games_5.json.gz, or from ratings_Video_Games.csv.
 
     Parameters
     ----------
     root: folder that holds amazon_vg/; default $DECONREC_DATA, then the user's cache.
-    core: least number of ratings of every user and item, >= 1; the file of reviews is a 5-core itself.
-    check_counts: compare the file of reviews with the published counts.
+    core: least number of ratings of every user and item, >= 1; the files of reviews and of pairs are 5-cores
+        themselves.
+    pairs: leave the ratings aside, so that video_games_2014_5core_pairs.csv.gz does too: every rating is 1.
+    check_counts: compare the file of reviews, or of pairs, with the published counts.
 
     Raises
     ------
-    MissingData: neither file is there.  DataError: it is not the published one, or nothing is left.
+    MissingData: no such file is there.  DataError: it is not the published one, or nothing is left.
     """
     if core < 1:
         raise ParameterError(f"'core' of amazon-video-games must be a whole number >= 1; got {core}.")
-    (path,) = locate(RELEASE, root)
-    log = _reviews(path) if path.name == _REVIEWS else _ratings(path)
-    if check_counts and path.name == _REVIEWS:
+    (path,) = locate(RELEASE_PAIRS if pairs else RELEASE, root)
+    log = {_REVIEWS: _reviews, _RATINGS: _ratings, _PAIRS: _pairs}[path.name](path)
+    if pairs:
+        log = log.with_columns(rating=pl.lit(1.0, pl.Float32))
+    if check_counts and path.name != _RATINGS:
         found = {
             "ratings": len(log),
             "users": log["user_id"].n_unique(),
@@ -60,13 +74,15 @@ def load(root: str | Path | None = None, *, core: int = 5, check_counts: bool = 
     data = Dataset.from_frames(
         kept,
         duplicates="last",
-        rating_range=(1, 5),
-        relevant=5,
+        rating_range=(0, 1) if pairs else (1, 5),
+        relevant=1 if pairs else 5,
         protocol="users",
         name="amazon-video-games",
     )
-    note = f"{len(log) - len(kept):,} of {len(log):,} ratings were left out by the {core}-core."
-    return data if len(kept) == len(log) else replace(data, notes=(*data.notes, note))
+    notes = ["Ratings were left aside: every pair that is there has rating 1."] if pairs else []
+    if len(kept) < len(log):
+        notes.append(f"{len(log) - len(kept):,} of {len(log):,} ratings were left out by the {core}-core.")
+    return replace(data, notes=(*data.notes, *notes))
 
 
 def k_core(log: pl.DataFrame, least: int) -> pl.DataFrame:
@@ -100,3 +116,8 @@ def _ratings(path: Path) -> pl.DataFrame:
             has_header=False,
             schema={"user_id": pl.String, "item_id": pl.String, "rating": pl.Float32, "timestamp": pl.Int64},
         )
+
+
+def _pairs(path: Path) -> pl.DataFrame:
+    with reading(path):
+        return pl.read_csv(path).select(user_id="u", item_id="i")
