@@ -154,9 +154,9 @@ def open_data(name: str | Path, root: str | Path | None = None) -> Opened:
             )
         raise UnknownName("data set", key, CATALOGUE)
     entry = CATALOGUE[key]
-    function = getattr(import_module(f"deconrec.{entry.module}"), entry.function)
+    function = _builder(entry)
     settings = typed_settings(text, function)
-    if entry.kind in ("simulator", "semi-real"):
+    if is_simulated(key):
         real = entry.kind == "semi-real"
 
         def draw(seed: int) -> tuple[Dataset, Truth | None]:
@@ -169,6 +169,37 @@ def open_data(name: str | Path, root: str | Path | None = None) -> Opened:
     return Opened(text, False, lambda seed: (data, None), settings)
 
 
+def is_simulated(name: str) -> bool:
+    """Whether a catalogue name stands for worlds that are drawn, and not for one data set."""
+    return CATALOGUE[name.partition(":")[0]].kind in ("simulator", "semi-real")
+
+
+def open_parameters(name: str) -> dict[str, Any]:
+    """The parameters of a catalogue name that its text leaves open, with their defaults; the seed is none of them.
+
+    Raises
+    ------
+    UnknownName: no such name or parameter.  ParameterError: text that is no value of a parameter.
+    """
+    key = name.partition(":")[0]
+    if key not in CATALOGUE:
+        raise UnknownName("data set", key, CATALOGUE)
+    function = _builder(CATALOGUE[key])
+    taken = {"seed", *typed_settings(name, function)}
+    return {n: default for n, default in _defaults(function).items() if n not in taken}
+
+
+def _builder(entry: Entry) -> Callable[..., Any]:
+    built: Callable[..., Any] = getattr(import_module(f"deconrec.{entry.module}"), entry.function)
+    return built
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters that a data set's name may set, with their defaults."""
+    every = inspect.signature(function).parameters.items()
+    return {name: p.default for name, p in every if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
 def typed_settings(spec: str, function: Callable[..., Any]) -> dict[str, Any]:
     """Settings of "name:param=value+param=value", typed by the function's defaults.
 
@@ -177,11 +208,7 @@ def typed_settings(spec: str, function: Callable[..., Any]) -> dict[str, Any]:
     UnknownName: no such parameter.  ParameterError: text that is no value of its type.
     """
     key, _, rest = spec.partition(":")
-    parameters = {
-        name: p.default
-        for name, p in inspect.signature(function).parameters.items()
-        if p.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    parameters = _defaults(function)
     out: dict[str, Any] = {}
     for part in [p for p in rest.split("+") if p]:
         name, sign, text = part.partition("=")
@@ -237,7 +264,7 @@ def write_world(
 
     from deconrec.data.files import replaced_folder, write_tables
 
-    simulators = [n for n, e in CATALOGUE.items() if e.kind in ("simulator", "semi-real")]
+    simulators = [n for n in CATALOGUE if is_simulated(n)]
     if name.partition(":")[0] not in simulators:
         raise UnknownName("simulator", name, simulators)
     text = "+".join([name.partition(":")[2], *(f"{k}={v}" for k, v in settings.items())]).strip("+")
