@@ -99,8 +99,10 @@ def write_pages(result: Reproduction, page: Path, report: str | None) -> list[Pa
     from deconrec.report.html import write_report
     from deconrec.report.paper import sections, write_digest, write_markdown
     from deconrec.report.pictures import write_pictures
+    from deconrec.report.world_pictures import write_world_pictures
 
-    pictures = write_pictures(result, page.parent, page.stem)
+    draw = write_world_pictures if result.kind == "worlds" else write_pictures
+    pictures = draw(result, page.parent, page.stem)
     written = [*pictures, write_markdown(result, page, [p.name for p in pictures])]
     written.append(write_digest(result, page.with_suffix(".json")))
     target = report or page.with_suffix(".html")
@@ -122,13 +124,16 @@ def list_experiments(json: str | None, results: str | None) -> None:
 
     from deconrec.experiments.reproduce import results_path
     from deconrec.experiments.spec import load_spec, spec_names
+    from deconrec.experiments.world_spec import WorldSpec
 
     rows = []
     for name in spec_names():
         spec = load_spec(name)[1]
         path = results_path(name, results)
-        kept = path.read_text().count('"kind":"run"') if path.is_file() else 0
-        wanted = sum(len(spec.methods_at(s)) for s in spec.settings) * spec.seeds
+        text = path.read_text() if path.is_file() else ""
+        kept = sum(text.count(f'"kind":"{kind}"') for kind in ("run", "world"))
+        runs = sum(len(spec.methods_at(s)) for s in spec.settings) * spec.seeds
+        wanted = spec.draws if isinstance(spec, WorldSpec) else runs
         rows.append(
             {"name": name, "title": spec.title, "data": spec.dataset, "runs": wanted, "lines kept": kept}
         )

@@ -186,14 +186,17 @@ class Resamples:
         return statistics.Comparison(difference, *_ends(samples), p, **named)
 
 
-def contrast(a: Sequence[Outcome], b: Sequence[Outcome], metric: str, unit: Unit) -> statistics.Comparison:
-    """The paired comparison of two lists of runs on the same seeds."""
-    if _is_per_user(metric, unit):
-        runs_a, runs_b = ([o.per_user[metric] for o in runs] for runs in (a, b))
+def contrast(
+    a: Sequence[Outcome], b: Sequence[Outcome], metric: str, unit: Unit, metric_b: str = ""
+) -> statistics.Comparison:
+    """The paired comparison of two lists of runs on the same seeds; `metric_b` is b's where it is another one."""
+    metric_b = metric_b or metric
+    if _is_per_user(metric, unit) and _is_per_user(metric_b, unit):
+        runs_a, runs_b = [o.per_user[metric] for o in a], [o.per_user[metric_b] for o in b]
         return statistics.paired_bootstrap_users(runs_a, runs_b, n_boot=_n_boot(runs_a))
     if unit.kind == "split":
-        return statistics.corrected_resampled_t(_values(a, metric), _values(b, metric), unit.ratio)
-    return statistics.paired_t(_values(a, metric), _values(b, metric), unit=unit.kind)
+        return statistics.corrected_resampled_t(_values(a, metric), _values(b, metric_b), unit.ratio)
+    return statistics.paired_t(_values(a, metric), _values(b, metric_b), unit=unit.kind)
 
 
 def letters(
@@ -230,7 +233,7 @@ def _n_boot(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
 
 
 def _is_per_user(metric: str, unit: Unit) -> bool:
-    return Metric.parse(metric).k is not None and unit.kind != "world"
+    return unit.kind != "world" and Metric.parse(metric).k is not None
 
 
 def _ends(samples: np.ndarray) -> tuple[float, float]:

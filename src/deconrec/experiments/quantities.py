@@ -11,6 +11,7 @@ population are without a truth. NaN stands for "cannot be said".
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,16 +34,18 @@ QUANTITIES: dict[str, str] = {
     **{f"population/{r}": f"Share of all pairs, exposed or not, that are rated {r}." for r in _EACH},
     "shift": "Total variation distance between the ratings of the exposed pairs and those of all pairs: half the sum "
     "of the five differences of their shares. 0 = the same, 1 = no rating in common.",
-    "kl": "KL divergence between a user's ratings of the items that the user was shown and of all items, KL(observed || "
-    "population), in nats: mean over the users who were shown something.",
+    "kl": "KL divergence between a user's ratings of the items that the user was shown and of all items, "
+    "KL(observed || population), in nats: mean over the users who were shown something.",
     "kl/random": "The same quantity if each user were shown as many items, drawn at random: what `kl` is by chance "
     "alone, because a few ratings never mirror all. It falls with the number of exposures.",
     "popularity/gini": "Gini coefficient of the items' exposures: 0 = all items are shown equally often, 1 = one item "
     "takes all.",
     "popularity/never": "Share of the items that no user is shown.",
     "popularity/top10": "Share of the exposures that falls on the tenth of the items shown most.",
+    "popularity/top10/random": "The same share if each exposure fell on an item drawn at random: what chance gives.",
     "popularity/skewness": "Skewness of the items' exposures (third standardised moment): above 0 the long tail is on "
     "the right, as where few items are popular.",
+    "popularity/skewness/random": "The same skewness if each exposure fell on an item drawn at random.",
 }
 """Every quantity of a world, and what it is in words; the order of reports."""
 
@@ -53,13 +56,26 @@ CURVES: dict[str, str] = {
 """What is kept of a world as a curve over [0, 1]."""
 
 
+def definitions(metrics: Sequence[str], curves: Sequence[str] = ()) -> dict[str, str]:
+    """What each quantity and curve is, in words; the shares of the five ratings in one."""
+    out = {}
+    for metric in metrics:
+        head, _, rating = metric.partition("/")
+        if rating.isdigit():
+            which = "the exposed pairs" if head == "observed" else "all pairs, exposed or not,"
+            out[f"{head}/1, ..., {head}/{STARS}"] = f"Share of {which} that are rated 1, ..., {STARS}."
+        else:
+            out[metric] = QUANTITIES[metric]
+    return out | {f"{name} (curve)": CURVES[name] for name in curves}
+
+
 def quantities(data: Dataset, truth: Truth | None, seed: int) -> dict[str, float]:
     """Every quantity of `QUANTITIES` of one world, by name; NaN where it cannot be said.
 
     Parameters
     ----------
     data, truth: as a simulator gives them; real data have no truth.
-    seed: draws what `kl/random` shows each user; the same in all worlds of a seed.
+    seed: draws what chance shows, for the quantities named .../random.
     """
     exposures = np.bincount(data.biased.user, minlength=data.n_users)
     out = dict.fromkeys(QUANTITIES, math.nan)
@@ -70,7 +86,10 @@ def quantities(data: Dataset, truth: Truth | None, seed: int) -> dict[str, float
         "exposures/mean": float(exposures.mean()),
         "exposures/std": float(exposures.std()),
     }
-    out |= popularity(np.bincount(data.biased.item, minlength=data.n_items))
+    shown = np.bincount(data.biased.item, minlength=data.n_items)
+    chance = popularity(random_popularity(shown, seed))
+    out |= popularity(shown)
+    out |= {f"{n}/random": chance[n] for n in chance if f"{n}/random" in QUANTITIES}
     if not in_stars(data):
         return out
     observed = observed_counts(data)
@@ -81,12 +100,12 @@ def quantities(data: Dataset, truth: Truth | None, seed: int) -> dict[str, float
     out |= _shares("population", population)
     if observed.any():
         gap = np.subtract(*(c.sum(axis=0) / c.sum() for c in (observed, population)))
-        shown = exposures > 0
+        some = exposures > 0
         random = random_counts(population, exposures, seed)
         out |= {
             "shift": float(np.abs(gap).sum() / 2),
-            "kl": float(divergence(observed[shown], population[shown]).mean()),
-            "kl/random": float(divergence(random[shown], population[shown]).mean()),
+            "kl": float(divergence(observed[some], population[some]).mean()),
+            "kl/random": float(divergence(random[some], population[some]).mean()),
         }
     return out
 
@@ -152,6 +171,13 @@ def popularity(shown: np.ndarray) -> dict[str, float]:
         "popularity/top10": float(rising[n - math.ceil(n / TENTH) :].sum() / total),
         "popularity/skewness": float((centred**3).mean()) / spread**3 if spread else math.nan,
     }
+
+
+def random_popularity(shown: np.ndarray, seed: int) -> np.ndarray:
+    """(n_items,) as many exposures as `shown` (n_items,) has, each of an item drawn at random."""
+    generator = numpy_generator(seed, "experiments.quantities/random popularity")
+    drawn: np.ndarray = generator.multinomial(int(shown.sum()), np.full(len(shown), 1 / len(shown)))
+    return drawn
 
 
 def popularity_curve(data: Dataset) -> np.ndarray:

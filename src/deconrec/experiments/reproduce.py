@@ -62,6 +62,8 @@ from deconrec.experiments.verdict import (
     tested_claims,
     words,
 )
+from deconrec.experiments.world_spec import WorldSpec
+from deconrec.experiments.worlds import reproduce_worlds
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,25 @@ def reproduce(
         raise ParameterError(f"'seed' of reproduce must be >= 0; got {seed}.")
     called, spec = load_spec(name)
     spec = spec.quicker() if quick else spec
+    if isinstance(spec, WorldSpec):
+        for what, value in (("data", data), ("trials", trials)):
+            if value is not None:
+                raise ParameterError(
+                    f"'{what}' of reproduce has no meaning for '{called}': it fits no method."
+                )
+        asked = {"seeds": seeds, "first_seed": seed}
+        return reproduce_worlds(
+            called,
+            spec.model_copy(update={n: v for n, v in asked.items() if v is not None}),
+            Store(results_path(called, results, quick), say),
+            root=None if root is None else str(root),
+            workers=workers,
+            force=force,
+            run=run,
+            quick=quick,
+            progress=progress,
+            say=say,
+        )
     changes: dict[str, Any] = {} if seeds is None else {"seeds": seeds}
     if seed is not None:
         changes["first_seed"] = seed

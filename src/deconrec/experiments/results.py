@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,7 +47,10 @@ class Summary(Record):
 
 
 class Test(Record):
-    """A paired test of method a against method b on one metric; difference = a - b."""
+    """A paired test of method a against method b on one metric; difference = a - b.
+
+    setting_b: of b, where it is another one than a's (one world at two levels of a dial).
+    """
 
     __test__: ClassVar[bool] = False  # no test of pytest's
 
@@ -64,6 +67,7 @@ class Test(Record):
     unit: str
     n: int
     effect_size: float | None = None
+    setting_b: Setting | None = None
 
 
 class Lift(Record):
@@ -183,7 +187,10 @@ class Compared(Record):
 
 
 class Contrast(Record):
-    """The test behind a claim: a at one setting against b at another; difference = a - b."""
+    """The test behind a claim: a at one setting against b at another; difference = a - b.
+
+    metric_b: of b, where it is another one than the claim's.
+    """
 
     a: str
     b: str
@@ -196,6 +203,7 @@ class Contrast(Record):
     p_holm: float | None
     test: str
     unit: str
+    metric_b: str = ""
 
 
 class Claimed(Record):
@@ -224,10 +232,24 @@ class Verdict(Record):
     claims: list[Claimed]
 
 
+class Curve(Record):
+    """A world's curve over [0, 1] in equal steps: the mean over seeds at each, with 95 % intervals."""
+
+    method: str
+    name: str
+    setting: Setting = Field(default_factory=dict)
+    mean: list[float | None]
+    low: list[float | None]
+    high: list[float | None]
+    n: int
+
+
 class Reproduction(Result):
     """A table or figure of a paper made again: the comparison, the paper's figures, and the verdict.
 
-    missing: what was not done, in words. picture: metrics that are drawn over the settings.
+    missing: what was not done, in words. picture: metrics that are drawn over the settings. kind: "worlds" where worlds
+    are described and nothing is fitted: a world's name stands where a method's does, `protocol["data"]` holds a record
+    of each, and `protocol["definitions"]` says what each quantity is. curves: of worlds.
     """
 
     name: str
@@ -237,6 +259,8 @@ class Reproduction(Result):
     verdict: Verdict
     missing: list[str] = Field(default_factory=list)
     picture: list[str] = Field(default_factory=list)
+    kind: Literal["methods", "worlds"] = "methods"
+    curves: list[Curve] = Field(default_factory=list)
 
 
 LOWER_IS_BETTER = ("mse", "logloss", "ece")

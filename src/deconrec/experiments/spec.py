@@ -10,12 +10,15 @@ import tomllib
 from importlib import resources
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deconrec.errors import FileError, UnknownName
 from deconrec.parameters import Search
+
+if TYPE_CHECKING:
+    from deconrec.experiments.world_spec import WorldSpec
 
 Scalar = bool | int | float | str
 Dial = Literal["data", "parameter", "unbiased", "select"]
@@ -103,16 +106,48 @@ class Claim(_Part):
     """A sentence of the paper as contrasts: method `a` (at setting `at`) against each of `b` (at `b_at`, default `at`).
 
     Without `at` it is tested at every setting. `same`: it claims no difference, and holds where every 95 % interval
-    contains 0 (uncorrected: a correction would make that easier).
+    contains 0 (uncorrected: a correction would make that easier). Without `b` it is `a` itself, and one of these tells
+    the two apart: `b_at`; `b_metric`, another metric of b; `rising`, a dial, at each value against the one below.
     """
 
     says: str
     metric: str
     a: str
-    b: list[str]
+    b: list[str] = []
     at: Setting | None = None
     b_at: list[Setting] = []
+    b_metric: str = ""
+    rising: str = ""
     same: bool = False
+
+    @model_validator(mode="after")
+    def _two(self) -> Claim:
+        if not (self.b or self.b_at or self.b_metric or self.rising):
+            raise ValueError(f"the claim {self.says!r} needs one of b, b_at, b_metric and rising")
+        if self.rising and self.b_at:
+            raise ValueError(f"the claim {self.says!r} has both b_at and rising: which setting is b's?")
+        return self
+
+    @property
+    def against(self) -> list[str]:
+        """What `a` is put against."""
+        return self.b or [self.a]
+
+    @property
+    def metrics(self) -> set[str]:
+        """The metrics that it needs."""
+        return {self.metric, self.b_metric or self.metric}
+
+    @property
+    def dials(self) -> set[str]:
+        """The dials that it names."""
+        named = {name for place in [self.at or {}, *self.b_at] for name in place}
+        return named | ({self.rising} if self.rising else set())
+
+    def check_order(self, sweep: list[dict[str, list[Scalar]]]) -> None:
+        """Refuse a dial that is said to rise but whose values have no order."""
+        if any(isinstance(v, bool | str) for block in sweep for v in block.get(self.rising, [])):
+            raise ValueError(f"the claim {self.says!r} needs a dial of numbers; {self.rising!r} has others")
 
 
 class Quick(_Part):
@@ -162,7 +197,7 @@ class Spec(_Part):
     def _agree(self) -> Spec:
         named = {name for block in [*self.sweep, *self.quick.sweep] for name in block}
         named |= {n for s in [self.search.at or {}, *(t.setting for t in self.paper.tables)] for n in s}
-        named |= {n for c in self.claims for s in [c.at or {}, *c.b_at] for n in s}
+        named |= {n for c in self.claims for n in c.dials}
         named |= {n for part in self.only.values() for n in part}
         if unknown := sorted(named - set(self.dials)):
             raise ValueError(
@@ -178,10 +213,9 @@ class Spec(_Part):
                     raise ValueError(
                         f"the claim {claim.says!r} names {method!r}, which is none of the methods"
                     )
-            if claim.metric not in self.metrics:
-                raise ValueError(
-                    f"the claim {claim.says!r} needs the metric {claim.metric!r} among 'metrics'"
-                )
+            if absent := sorted(claim.metrics - set(self.metrics)):
+                raise ValueError(f"the claim {claim.says!r} needs the metric {absent[0]!r} among 'metrics'")
+            claim.check_order([*self.sweep, *self.quick.sweep])
         for metric in (m for t in self.paper.tables for m in t.metrics):
             if metric not in self.metrics:
                 raise ValueError(f"the paper's metric {metric!r} is none of 'metrics'")
@@ -254,7 +288,7 @@ def spec_names() -> list[str]:
     )
 
 
-def load_spec(name: str | Path) -> tuple[str, Spec]:
+def load_spec(name: str | Path) -> tuple[str, Spec | WorldSpec]:
     """(name, experiment) by name, or from a TOML file of the same form.
 
     Raises
@@ -272,7 +306,7 @@ def load_spec(name: str | Path) -> tuple[str, Spec]:
     return called, read_spec(path, text)
 
 
-def read_spec(path: Any, name: str) -> Spec:
+def read_spec(path: Any, name: str) -> Spec | WorldSpec:
     """An experiment from a file; see `load_spec`."""
     try:
         content = path.read_text(encoding="utf-8")
@@ -283,8 +317,11 @@ def read_spec(path: Any, name: str) -> Spec:
         raise FileError(
             f"the experiment '{name}' must begin with its command as a comment ('# {COMMAND} NAME ...')."
         )
+    from deconrec.experiments.world_spec import WorldSpec  # it is made of the parts above
+
+    form: type[Spec | WorldSpec] = WorldSpec if "kind" in raw else Spec
     try:
-        return Spec.model_validate(raw)
+        return form.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from deconrec.data.dataset import Dataset
 from deconrec.evaluation import statistics
@@ -17,14 +18,40 @@ from deconrec.experiments.results import (
     finite,
     higher_is_better,
 )
-from deconrec.experiments.spec import Claim, Setting, Spec
+from deconrec.experiments.spec import Claim, PaperPart, Setting, Spec
 
 ALPHA = 0.05
 WORDS = ("reproduced", "below", "above", "not comparable", "missing")
 Found = Mapping[tuple[str, int], Outcome]
 
 
-def published(spec: Spec) -> list[Published]:
+class Experiment(Protocol):
+    """What a verdict reads of an experiment, be it on methods or on worlds."""
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        """What is measured."""
+
+    @property
+    def paper(self) -> PaperPart:
+        """The paper's figures."""
+
+    @property
+    def claims(self) -> Sequence[Claim]:
+        """The paper's claims."""
+
+    @property
+    def seed_numbers(self) -> Sequence[int]:
+        """The seeds."""
+
+    def methods_at(self, setting: Setting) -> Sequence[str]:
+        """What is compared at a setting."""
+
+    def tolerance_of(self, metric: str) -> float:
+        """The tolerance that was declared for a metric."""
+
+
+def published(spec: Experiment) -> list[Published]:
     """The paper's figures, under the plain metric's name and its twins'."""
     return [
         Published(method=method, metric=metric, setting=dict(table.setting), value=value)
@@ -35,7 +62,9 @@ def published(spec: Spec) -> list[Published]:
     ]
 
 
-def compared(spec: Spec, setting: Setting, summary: Sequence[Summary], *, comparable: bool) -> list[Compared]:
+def compared(
+    spec: Experiment, setting: Setting, summary: Sequence[Summary], *, comparable: bool
+) -> list[Compared]:
     """The paper's figures that speak of a setting, beside ours."""
     ours = {(s.method, s.metric): s for s in summary if s.setting == setting}
     out = []
@@ -72,7 +101,7 @@ def cell_verdict(
     return "above" if paper < bottom else "below" if paper > top else "reproduced"
 
 
-def _twins(spec: Spec, metric: str) -> list[str]:
+def _twins(spec: Experiment, metric: str) -> list[str]:
     return [metric, *(m for t in spec.paper.twins if (m := f"{metric}/{t}") in spec.metrics)]
 
 
@@ -94,7 +123,7 @@ def other_data(spec: Spec, data: Dataset) -> str:
 
 
 def tested_claims(
-    spec: Spec, settings: Sequence[Setting], found: Sequence[Found], units: Sequence[Unit]
+    spec: Experiment, settings: Sequence[Setting], found: Sequence[Found], units: Sequence[Unit]
 ) -> list[Claimed]:
     """Every claim tested, Holm-corrected over all contrasts of the experiment."""
     made: list[list[Contrast]] = []
@@ -123,13 +152,30 @@ def tested_claims(
 
 def _contrasts(claim: Claim, settings: Sequence[Setting]) -> list[tuple[str, Setting, Setting]]:
     """(b, setting of a, setting of b) of a claim."""
+    asked = [setting for setting in settings if within(claim.at or {}, setting)]
     return [
-        (b, setting, setting | b_at)
-        for setting in settings
-        if within(claim.at or {}, setting)
-        for b in claim.b
-        for b_at in claim.b_at or [{}]
+        (b, setting, other)
+        for setting in asked
+        for b in claim.against
+        for other in (
+            _next_below(claim.rising, setting, asked)
+            if claim.rising
+            else [setting | b_at for b_at in claim.b_at or [{}]]
+        )
     ]
+
+
+def _next_below(dial: str, setting: Setting, settings: Sequence[Setting]) -> list[Setting]:
+    """The setting with the next lower value of a dial and all others the same; [] where there is none."""
+    lower = [
+        other
+        for other in settings
+        if dial in other
+        and dial in setting
+        and other | {dial: setting[dial]} == setting
+        and float(other[dial]) < float(setting[dial])
+    ]
+    return [max(lower, key=lambda other: float(other[dial]))] if lower else []
 
 
 def _tested(
@@ -151,9 +197,19 @@ def _tested(
         if not all((method, s) in outcomes for s in seeds):
             return None
         lists.append([outcomes[method, s] for s in seeds])
-    c = contrast(lists[0], lists[1], claim.metric, units[list(settings).index(setting_a)])
+    c = contrast(
+        lists[0], lists[1], claim.metric, units[list(settings).index(setting_a)], metric_b=claim.b_metric
+    )
     values = {n: getattr(c, n) for n in ("difference", "low", "high", "p", "test", "unit")}
-    return Contrast(a=claim.a, b=b, setting_a=setting_a, setting_b=setting_b, p_holm=None, **finite(values))
+    return Contrast(
+        a=claim.a,
+        b=b,
+        setting_a=setting_a,
+        setting_b=setting_b,
+        p_holm=None,
+        metric_b=claim.b_metric,
+        **finite(values),
+    )
 
 
 def _held(contrasts: Sequence[Contrast], metric: str, complete: bool) -> str:
@@ -187,7 +243,7 @@ def counts_of(cells: Sequence[Compared]) -> dict[str, int]:
 
 
 def sentences(
-    spec: Spec,
+    spec: Experiment,
     cells: Sequence[Compared],
     claims: Sequence[Claimed],
     why: str,
@@ -204,12 +260,13 @@ def sentences(
         said.append(f"The {n} figures of {spec.paper.where} stand beside ours but are not judged: {why}.")
     elif n:
         parts = [f"{k} {word}" for word, k in counts.items()]
+        leaked = Counter(c.verdict for c in cells if c.metric.endswith("/leaked"))
+        which = " (leak-free metrics)" if leaked else ""
         said.append(
-            f"Of {n} figures of {spec.paper.where} (leak-free metrics): {', '.join(parts)}. 'Reproduced' means that "
+            f"Of {n} figures of {spec.paper.where}{which}: {', '.join(parts)}. 'Reproduced' means that "
             "the paper's figure lies in our 95 % interval widened by the tolerance declared beforehand; 'below' and "
             "'above' say where ours lie."
         )
-        leaked = Counter(c.verdict for c in cells if c.metric.endswith("/leaked"))
         if leaked:
             each = ", ".join(f"{leaked[w]} {w}" for w in WORDS if leaked[w])
             said.append(f"With the leaked pairs kept, as in the public benchmark: {each}.")
@@ -219,7 +276,8 @@ def sentences(
         said.append(f"{spec.paper.where} gives no figures in numbers: its claims were tested.")
     said += [f"The claim '{c.says}' is {_CLAIM[c.verdict]}." for c in claims]
     if missing:
-        said.append(f"Not complete: {len(missing)} entries are missing (listed apart).")
+        entries = "1 entry is" if len(missing) == 1 else f"{len(missing)} entries are"
+        said.append(f"Not complete: {entries} missing (listed apart).")
     return said
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from deconrec.data.files import write_file
 from deconrec.errors import MissingExtra
-from deconrec.experiments.results import Result, Setting, higher_is_better
+from deconrec.experiments.results import Reproduction, Result, Setting, higher_is_better
 from deconrec.report import figures, text
 from deconrec.report.reading import (
     LIFTED,
@@ -38,6 +38,7 @@ from deconrec.report.reading import (
     seconds,
     span,
 )
+from deconrec.report.worlds import FOUND, world_page
 
 MOST_ROWS = 600  # of one table of differences: what is left out stands in the JSON
 
@@ -143,15 +144,19 @@ def _soft(name: str) -> Any:
 
 # ------------------------------------------------------------------------------------------- context
 def _context(result: Result, title: str | None, extra: Mapping[str, Any]) -> dict[str, Any]:
+    keys = (f"f{n}" for n in range(1, 10_000))
+    if isinstance(result, Reproduction) and result.kind == "worlds":
+        sections = dict(extra) | ({FOUND: [result.says]} if FOUND in extra else {})
+        return _EMPTY | world_page(result, title, keys) | _rest(result, sections)
     reading = Reading(result)
     said = text.sentences(reading)
-    keys = (f"f{n}" for n in range(1, 10_000))
     searched = search_rows(result)
     lifted = lift_rows(result, reading)
     sections = dict(extra) | ({LIFTED: lifted} if lifted else {}) | ({SEARCHED: searched} if searched else {})
     return {
         "title": title or f"Comparison on {result.dataset.partition(':')[0]}",
         "dataset": result.dataset,
+        "asked": "What was compared, and how",
         "finding": said[0],
         "limits": said[1:],
         "tiles": _tiles(reading),
@@ -169,12 +174,29 @@ def _context(result: Result, title: str | None, extra: Mapping[str, Any]) -> dic
         "curves": figures.curves(reading, keys),
         "distribution": figures.distribution(result, keys),
         "truth": figures.truth(reading, keys),
-        "extras": [(heading, _section(heading, content)) for heading, content in sections.items()],
+        "pictures": None,
         "parameters": [(method, _parameters(reading, method)) for method in reading.methods],
-        "environment": [(_term(name), _plain(value)) for name, value in result.environment.items()],
         "glossary": text.glossary(reading.metrics),
         "rules": list(text.RULES.items()),
         "skipped": _skipped(result),
+        **_rest(result, sections),
+    }
+
+
+# What a page of worlds has none of.
+_EMPTY: dict[str, Any] = {
+    **dict.fromkeys(("headline", "forests", "sweeps", "curves", "distribution", "truth")),
+    **dict.fromkeys(("first_setting", "dials"), ""),
+    **{"boards": [], "differences": [], "parameters": [], "skipped": []},
+    **dict.fromkeys(("has_letters", "has_intervals"), False),
+}
+
+
+def _rest(result: Result, sections: Mapping[str, Any]) -> dict[str, Any]:
+    """What every page has: further sections, and the environment."""
+    return {
+        "extras": [(heading, _section(heading, content)) for heading, content in sections.items()],
+        "environment": [(_term(name), _plain(value)) for name, value in result.environment.items()],
     }
 
 

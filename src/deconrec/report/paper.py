@@ -24,6 +24,7 @@ from deconrec.report.reading import (
     seconds,
     span,
 )
+from deconrec.report.worlds import FOUND, definitions, world_head, world_sections
 
 Row = dict[str, str]
 _LEAKED = "/leaked"
@@ -33,7 +34,9 @@ FLOORS = ("mf", "mf-combined")  # what every method has to beat
 
 def sections(result: Reproduction) -> dict[str, Any]:
     """Headings with what stands under them: sentences, or rows; the order of the page."""
-    out: dict[str, Any] = {"What the paper says, and what came of it": [result.says, *result.verdict.says]}
+    if result.kind == "worlds":
+        return world_sections(result)
+    out: dict[str, Any] = {FOUND: [result.says, *result.verdict.says]}
     reading = Reading(result)
     for metric in [*reading.group(None), *reading.group("truth")]:
         if rows := metric_rows(result, reading, metric):
@@ -158,12 +161,27 @@ def _moved(contrast: Contrast, dial: str) -> bool:
 def markdown(result: Reproduction, pictures: Sequence[str] = ()) -> str:
     """The page that stands beside the results; `pictures` are paths of images, relative to it."""
     p = result.protocol
-    data = p["data"]
-    lines = [
-        f"# {result.title}",
-        "",
-        f"`{p['command']}`",
-        "",
+    lines = [f"# {result.title}", "", f"`{p['command']}`", ""]
+    lines += world_head(result) if result.kind == "worlds" else _head(result)
+    for path in pictures:
+        lines += [f"![{Path(path).stem}]({path})", ""]
+    tables = sections(result) | (
+        {"What the quantities are": definitions(result)} if result.kind == "worlds" else {}
+    )
+    for heading, content in tables.items():
+        lines += [f"## {heading}", ""]
+        if content and isinstance(content[0], Mapping):
+            lines += [*_table(content), ""]
+        else:
+            lines += [*(f"- {sentence}" for sentence in content), ""]
+    notes = [f"- {note}" for note in p["notes"]]
+    return "\n".join([*lines, *(["## Notes", "", *notes] if notes else [])]).rstrip() + "\n"
+
+
+def _head(result: Reproduction) -> list[str]:
+    """The lines between the command and the pictures."""
+    p, data = result.protocol, result.protocol["data"]
+    return [
         f"Data: {data['name']}, {data['users']:,} users x {data['items']:,} items, {data['rows']:,} biased and "
         f"{data['unbiased_rows']:,} unbiased rows (fingerprint {data['fingerprint'][:12]}). {len(p['seeds'])} seeds "
         f"({p['world']}), selection on the {p['select']} hold-out, "
@@ -171,16 +189,6 @@ def markdown(result: Reproduction, pictures: Sequence[str] = ()) -> str:
         "",
         *([f"In all settings: {described(still)}.", ""] if (still := Reading(result).still) else []),
     ]
-    for path in pictures:
-        lines += [f"![{Path(path).stem}]({path})", ""]
-    for heading, content in sections(result).items():
-        lines += [f"## {heading}", ""]
-        if content and isinstance(content[0], Mapping):
-            lines += [*_table(content), ""]
-        else:
-            lines += [*(f"- {sentence}" for sentence in content), ""]
-    notes = [f"- {note}" for note in p["notes"]]
-    return "\n".join([*lines, "## Notes", "", *notes]).rstrip() + "\n"
 
 
 def write_markdown(result: Reproduction, path: str | Path, pictures: Sequence[str] = ()) -> Path:

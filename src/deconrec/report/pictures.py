@@ -28,7 +28,7 @@ COLUMNS = 5  # panels beside each other
 REFERENCES = ("mf", "mf-combined")  # in grey in every panel
 FAR = 12.0  # NOTE median absolute deviations from the median at which a method may flatten all others
 FLAT = 0.4  # NOTE share of the frame below which the others are flattened
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "deconrec",
     "text.parse_math": False,
     "font.size": 9.0,
@@ -71,18 +71,18 @@ def _drawn(result: Reproduction, reading: Reading, metric: str) -> dict[str, byt
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=(5.6, 4.2), layout="constrained")
         arrow = "higher is better" if higher_is_better(metric) else "lower is better"
         title = f"{result.title}\n{metric} ({arrow})"
         if len(groups := _groups(reading)) > 1 and len(reading.methods) <= ONE_FRAME:
             _grouped(figure, reading, metric, groups)
             figure.suptitle(title, fontsize=9, x=0.01, ha="left")
-            return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
+            return {suffix: saved(figure, suffix) for suffix in ("png", "svg")}
         if len(reading.settings) > 1 and len(reading.methods) > ONE_FRAME:
             _panels(figure, result, reading, metric)
             figure.suptitle(title, fontsize=9, x=0.01, ha="left")
-            return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
+            return {suffix: saved(figure, suffix) for suffix in ("png", "svg")}
         axes = figure.add_subplot()
         if len(reading.settings) > 1:
             for turn, method in enumerate(reading.methods):
@@ -101,10 +101,11 @@ def _drawn(result: Reproduction, reading: Reading, metric: str) -> dict[str, byt
             figure.set_figheight(figure.get_figheight() + 0.17 * max(0, lines - 3))
             figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
         axes.set_title(title, fontsize=9, loc="left", wrap=True)
-        return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
+        return {suffix: saved(figure, suffix) for suffix in ("png", "svg")}
 
 
-def _saved(figure: Figure, suffix: str) -> bytes:
+def saved(figure: Figure, suffix: str) -> bytes:
+    """The figure as a PNG or an SVG, the same bytes for the same figure."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if suffix == "svg" else {"Software": None}
     figure.savefig(buffer, format=suffix, dpi=160, metadata=metadata)

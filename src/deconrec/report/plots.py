@@ -100,7 +100,7 @@ def forest(key: str, alt: str, rows: Sequence[Row], axis: str, reference: float 
     """
     step, below, side = 40.0, 46.0, 4.0
     height = step * len(rows) + below
-    with _figure(WIDTH, height) as figure:
+    with drawing(WIDTH, height) as figure:
         ax = figure.add_axes((side / WIDTH, below / height, 1 - 2 * side / WIDTH, 1 - below / height))
         ax.set_ylim(len(rows), 0)
         _limits(ax, [reference, *(v for r in rows for v in (r.value, r.low, r.high, r.twin))])
@@ -126,7 +126,7 @@ def forest(key: str, alt: str, rows: Sequence[Row], axis: str, reference: float 
         _ticks(ax.xaxis, 5)
         ax.spines[["left", "right", "top"]].set_visible(False)
         ax.set_xlabel(axis)
-        return _svg(figure, key, alt)
+        return inline(figure, key, alt)
 
 
 def curves(key: str, alt: str, seeds: Sequence[Curve], turn: int, most: int) -> str:
@@ -135,7 +135,7 @@ def curves(key: str, alt: str, seeds: Sequence[Curve], turn: int, most: int) -> 
     turn: position of the method, for its colour. most: points drawn of a curve, at least 24 and at most 120.
     """
     width, height = 300.0, 186.0
-    with _figure(width, height) as figure:
+    with drawing(width, height) as figure:
         ax = figure.add_axes((52 / width, 40 / height, 1 - 62 / width, 1 - 50 / height))
         ink = SERIES[turn % len(SERIES)]
         longest = max((len(c.scores) for c in seeds), default=0)
@@ -156,7 +156,7 @@ def curves(key: str, alt: str, seeds: Sequence[Curve], turn: int, most: int) -> 
         _ticks(ax.xaxis, 5, integer=True)
         _frame(ax)
         ax.set_xlabel("epoch")
-        return _svg(figure, key, alt)
+        return inline(figure, key, alt)
 
 
 def distribution(
@@ -168,7 +168,7 @@ def distribution(
     """
     height = 240.0
     colours = dict(zip(LOGS, (WARM, ACCENT, INK), strict=True))
-    with _figure(WIDTH, height) as figure:
+    with drawing(WIDTH, height) as figure:
         ax = figure.add_axes((46 / WIDTH, 42 / height, 1 - 56 / WIDTH, 1 - 54 / height))
         x = range(len(values))
         for turn, (_, share, name) in enumerate(logs):
@@ -188,7 +188,7 @@ def distribution(
         _ticks(ax.yaxis, 4)
         _frame(ax)
         ax.set_xlabel("outcome")
-        return _svg(figure, key, alt)
+        return inline(figure, key, alt)
 
 
 def sweep(
@@ -202,7 +202,7 @@ def sweep(
     """A metric against a setting, one line a method with its 95 % band."""
     height = 290.0
     places: list[float] = [float(v) for v in x] if numeric(x) else [float(i) for i in range(len(x))]
-    with _figure(WIDTH, height) as figure:
+    with drawing(WIDTH, height) as figure:
         ax = figure.add_axes((54 / WIDTH, 46 / height, 1 - 68 / WIDTH, 1 - 58 / height))
         for turn, line in enumerate(lines):
             colour, shape = SERIES[turn % len(SERIES)], _SHAPES[turn % len(_SHAPES)]
@@ -227,12 +227,12 @@ def sweep(
         _frame(ax)
         ax.set_xlabel(_label(axis, 60))
         ax.text(0, 1.02, direction, transform=ax.transAxes, color=MUTED, fontsize=11.5, va="bottom")
-        return _svg(figure, key, alt)
+        return inline(figure, key, alt)
 
 
 def swatch(key: str, turn: int) -> str:
     """The line and the mark of one method of a sweep, for a legend beside the figure."""
-    with _figure(34, 14) as figure:
+    with drawing(34, 14) as figure:
         ax = figure.add_axes((0, 0, 1, 1))
         colour, shape = SERIES[turn % len(SERIES)], _SHAPES[turn % len(_SHAPES)]
         ax.plot(
@@ -249,12 +249,12 @@ def swatch(key: str, turn: int) -> str:
         ax.set_xlim(-0.05, 1.05)
         ax.set_ylim(-1, 1)
         ax.axis("off")
-        return _svg(figure, key, None)
+        return inline(figure, key, None)
 
 
 # ------------------------------------------------------------------------------------------- drawing
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
+def drawing(width: float, height: float) -> Iterator[Figure]:
     """An empty figure of so many units, under this file's style whatever the user's own settings are."""
     try:
         import matplotlib
@@ -271,7 +271,7 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
         yield Figure(figsize=(width / 72, height / 72))
 
 
-def _svg(figure: Figure, key: str, alt: str | None) -> str:
+def inline(figure: Figure, key: str, alt: str | None) -> str:
     """The figure as an element for a page: no declarations, no name spaces, no size, its own ids."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
