@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from deconrec.catalogue import open_parameters
 from deconrec.errors import FileError, UnknownName
 from deconrec.experiments.metrics import Metric
 from deconrec.experiments.runs import prepared
 from deconrec.experiments.search import has_parameter
 from deconrec.experiments.spec import SearchPart, expand, load_spec, spec_names
+from deconrec.experiments.world_spec import WorldSpec
 
-NAMES = spec_names()
+WORLDS = [name for name in spec_names() if isinstance(load_spec(name)[1], WorldSpec)]
+NAMES = [name for name in spec_names() if name not in WORLDS]
 
 
 def test_the_papers_tables_and_figures_are_there() -> None:
@@ -30,6 +33,7 @@ def test_the_papers_tables_and_figures_are_there() -> None:
     assert {f"res-dr/{name}" for name in wanted} <= set(NAMES)
     wanted = ["table2-simulated", "table2-ml", "table2-vg", "table3", "table3-ml", "table3-vg"]
     assert {f"deep-deconf/{name}" for name in wanted} <= set(NAMES)
+    assert {f"deep-deconf/{name}" for name in ("table1", "figure6", "figure8", "figure9")} <= set(WORLDS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,6 +63,24 @@ def test_every_experiment_is_whole(name: str) -> None:
     assert spec.quicker().seeds <= 2
     for metric in spec.metrics:
         assert spec.tolerance_of(metric) == spec.tolerance_of(metric.removesuffix("/leaked"))
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_every_description_of_worlds_is_whole(name: str) -> None:
+    called, spec = load_spec(name)
+    assert called == name
+    assert isinstance(spec, WorldSpec)
+    path = resources.files("deconrec.experiments").joinpath("specs", f"{name}.toml")
+    first = path.read_text().splitlines()[0]
+    assert first.startswith(f"# deconrec reproduce {name} ")
+    assert first.endswith(".json")
+    assert spec.seeds >= 10
+    assert spec.quicker().seeds <= 2
+    assert spec.quicker().draws < spec.draws
+    for dial in {dial for setting in spec.settings for dial in setting}:
+        # No world is left out of a sweep by its own text.
+        assert all(dial in open_parameters(world) for world in spec.worlds)
+    assert all(claim.against for claim in spec.claims)
 
 
 def test_table_3_and_4_agree_with_table_1_where_they_repeat_it() -> None:

@@ -7,7 +7,8 @@ the dial, so two settings of a world are compared seed by seed; of two different
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -21,7 +22,7 @@ from deconrec.experiments.compare import environment
 from deconrec.experiments.judge import Outcome, Unit
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
 from deconrec.experiments.quantities import curves, definitions, quantities
-from deconrec.experiments.results import Curve, Reproduction, Run, Summary, Test, Verdict, finite
+from deconrec.experiments.results import Claimed, Curve, Reproduction, Run, Summary, Test, Verdict, finite
 from deconrec.experiments.spec import COMMAND, Setting
 from deconrec.experiments.store import Store, key_of
 from deconrec.experiments.verdict import (
@@ -252,6 +253,7 @@ class _Work:
         claims = tested_claims(spec, spec.settings, found, [FRESH] * len(found))
         why = "" if spec.paper.comparable else spec.paper.why or "the worlds are not the paper's"
         says = [QUICK] if quick else []
+        says += _counted(spec, claims)
         says += sentences(spec, cells, claims, why, missing, quick=False)
         says += [f"{w.name} cannot be drawn, so that nothing is said of it." for w in self.worlds if w.failed]
         return Reproduction(
@@ -373,6 +375,13 @@ def _values(lines: list[dict[str, Any]], metric: str) -> np.ndarray:
     """(n,) a quantity over seeds, NaN where it cannot be said."""
     raw = [line["metrics"][metric] for line in lines]
     return np.array([np.nan if v is None else v for v in raw], float)
+
+
+def _counted(spec: WorldSpec, claims: Sequence[Claimed]) -> list[str]:
+    """How many of the claims held, as a sentence; none where there are no claims."""
+    told = Counter(c.verdict for c in claims)
+    each = ", ".join(f"{n} {verdict}" for verdict, n in told.items())
+    return [f"Of {len(claims)} claims on {spec.paper.where}: {each}."] if claims else []
 
 
 def _distinct(settings: list[Setting]) -> list[Setting]:

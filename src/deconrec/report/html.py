@@ -38,7 +38,7 @@ from deconrec.report.reading import (
     seconds,
     span,
 )
-from deconrec.report.worlds import FOUND, world_page
+from deconrec.report.worlds import FOUND, came_of_it, world_page
 
 MOST_ROWS = 600  # of one table of differences: what is left out stands in the JSON
 
@@ -146,7 +146,7 @@ def _soft(name: str) -> Any:
 def _context(result: Result, title: str | None, extra: Mapping[str, Any]) -> dict[str, Any]:
     keys = (f"f{n}" for n in range(1, 10_000))
     if isinstance(result, Reproduction) and result.kind == "worlds":
-        sections = dict(extra) | ({FOUND: [result.says]} if FOUND in extra else {})
+        sections = dict(extra) | ({FOUND: came_of_it(result)} if FOUND in extra else {})
         return _EMPTY | world_page(result, title, keys) | _rest(result, sections)
     reading = Reading(result)
     said = text.sentences(reading)
@@ -156,6 +156,7 @@ def _context(result: Result, title: str | None, extra: Mapping[str, Any]) -> dic
     return {
         "title": title or f"Comparison on {result.dataset.partition(':')[0]}",
         "dataset": result.dataset,
+        "over": "comparison report",
         "asked": "What was compared, and how",
         "finding": said[0],
         "limits": said[1:],

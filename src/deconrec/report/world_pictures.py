@@ -107,8 +107,8 @@ def _size(result: Reproduction, name: str) -> tuple[float, float]:
     """Width and height in units of the page."""
     if name == "ratings":
         rows = _rated(Reading(result))
-        return max(560.0, 190.0 * max(map(len, rows.values()))), 195.0 * len(rows) + 40
-    return 640.0, 330.0 + 17 * len(Reading(result).methods)
+        return max(760.0, 180.0 * max(map(len, rows.values()))), 190.0 * len(rows) + 40
+    return 760.0, 350.0 + 17 * len(Reading(result).methods)
 
 
 def _title(name: str) -> str:
@@ -156,7 +156,7 @@ def _ratings(figure: Figure, reading: Reading, palette: Palette) -> None:
     for turn, (part, (world, settings)) in enumerate(zip(parts[:, 0], rows.items(), strict=True)):
         _row_of_ratings(part, reading, world, settings, columns, highest, palette, last=turn == len(rows) - 1)
     handles, labels = parts[0, 0].axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize="medium")
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
 
 
 def _row_of_ratings(
@@ -221,7 +221,7 @@ def _popularity(figure: Figure, result: Reproduction, palette: Palette) -> None:
     axes.set_xlabel("items from the most shown to the least, %; a line ends where items are shown to nobody")
     axes.set_ylabel("% of the users (log scale)")
     _frame(axes, palette)
-    figure.legend(loc="outside lower center", ncols=1, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=1, fontsize="small", frameon=False)
 
 
 # ------------------------------------------------------------------------------- over the settings
@@ -248,7 +248,7 @@ def _over_settings(figure: Figure, reading: Reading, metric: str, palette: Palet
     axes.set_ylabel(metric + (" (dashed: by chance)" if chance in reading.metrics else ""))
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     _frame(axes, palette)
-    figure.legend(loc="outside lower center", ncols=1, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=1, fontsize="small", frameon=False)
 
 
 def _places(reading: Reading) -> tuple[list[Setting], list[float]]:

@@ -165,11 +165,12 @@ def world_page(result: Reproduction, title: str | None, keys: Iterator[str]) -> 
     """What the HTML page shows of worlds, but for the sections and the environment."""
     reading = Reading(result)
     figures = [Figure(svg, heading) for heading, svg in inline_pictures(result, keys)]
-    said = result.verdict.says
+    said, _ = _said(result)
     return {
         "title": title or result.title,
         "dataset": result.dataset,
         "asked": "What was drawn, and how",
+        "over": "description of simulated worlds",
         "finding": said[0],
         "limits": said[1:],
         "tiles": _tiles(reading),
@@ -179,6 +180,17 @@ def world_page(result: Reproduction, title: str | None, keys: Iterator[str]) -> 
         "glossary": list(result.protocol["definitions"].items()),
         "rules": list(RULES.items()),
     }
+
+
+def came_of_it(result: Reproduction) -> list[str]:
+    """What stands under `FOUND` on the HTML page, whose head has the rest of the verdict."""
+    return [result.says, *_said(result)[1]]
+
+
+def _said(result: Reproduction) -> tuple[list[str], list[str]]:
+    """The verdict's sentences: on the whole, and on single claims."""
+    claims = [s for s in result.verdict.says if any(f"'{c.says}'" in s for c in result.verdict.claims)]
+    return [s for s in result.verdict.says if s not in claims], claims
 
 
 def _tiles(reading: Reading) -> list[tuple[str, str]]:
