@@ -159,7 +159,7 @@ def test_claims_say_what_is_subtracted_from_what() -> None:
 
 def test_the_papers_figures_stand_beside_ours() -> None:
     ours, missing = paper_rows(described())
-    assert ours == {"world": ONE, "quantity": "users", "ours (95 % interval)": "4,000 [4,000, 4,000]",
+    assert ours == {"world": ONE, "quantity": "users", "ours (95 % interval)": "4,000",
                     "paper": "4,000", "tolerance": "0", "verdict": "reproduced"}  # fmt: skip
     assert (missing["ours (95 % interval)"], missing["verdict"]) == ("–", "missing")
 
@@ -181,6 +181,7 @@ def test_pages_speak_of_no_methods() -> None:
     for text in (page, words):
         assert not re.search(r"method|unbiased|hold-out|leaderboard|letter|fit\b", text, re.IGNORECASE)
     assert "It grows &lt;much&gt;" in html
+    assert ">kl (nats)</th>" in html
     assert html.count("<svg") == 3
     assert "var(--series-0)" in html
     assert "#0102" not in html

@@ -96,9 +96,10 @@ def reproduce(
     name: an experiment ("res-dr/table1-coat"), or a TOML file of that form.
     seeds: how many; None = the spec's.  seed: the first of them; None = the spec's, 0.
     quick: the spec's quick form: minutes, to see that everything runs. Its lines stand in a file of their own.
-    data: other data than the spec's, with the same columns (a catalogue name or a TOML data file).
+    data: other data than the spec's, with the same columns (a catalogue name or a TOML data file); not of worlds.
     root: folder of the public data sets.
-    trials: of each search; None = the spec's, 0 = the methods' defaults. More trials go on from those made before.
+    trials: of each search; None = the spec's, 0 = the methods' defaults. More trials go on from those made before. An
+        experiment that describes worlds has none.
     workers: processes, one thread each.
     force: do again what is done; the new lines replace the old ones.
     run: False = do nothing, and report what is there; `missing` names the rest.

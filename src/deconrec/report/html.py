@@ -147,7 +147,7 @@ def _context(result: Result, title: str | None, extra: Mapping[str, Any]) -> dic
     keys = (f"f{n}" for n in range(1, 10_000))
     if isinstance(result, Reproduction) and result.kind == "worlds":
         sections = dict(extra) | ({FOUND: came_of_it(result)} if FOUND in extra else {})
-        return _EMPTY | world_page(result, title, keys) | _rest(result, sections)
+        return _EMPTY | world_page(result, title, keys) | _rest(result, sections, capital=False)
     reading = Reading(result)
     said = text.sentences(reading)
     searched = search_rows(result)
@@ -193,10 +193,10 @@ _EMPTY: dict[str, Any] = {
 }
 
 
-def _rest(result: Result, sections: Mapping[str, Any]) -> dict[str, Any]:
-    """What every page has: further sections, and the environment."""
+def _rest(result: Result, sections: Mapping[str, Any], capital: bool = True) -> dict[str, Any]:
+    """What every page has: further sections, and the environment; `capital`: of the first letter of columns."""
     return {
-        "extras": [(heading, _section(heading, content)) for heading, content in sections.items()],
+        "extras": [(heading, _section(heading, content, capital)) for heading, content in sections.items()],
         "environment": [(_term(name), _plain(value)) for name, value in result.environment.items()],
     }
 
@@ -384,7 +384,7 @@ def _skipped(result: Result) -> list[tuple[str, str]]:
     return [(metric, span(each)) for metric, each in counts.items()]
 
 
-def _section(heading: str, content: Any) -> Grid | list[str]:
+def _section(heading: str, content: Any, capital: bool) -> Grid | list[str]:
     """A section handed in from outside: rows become a table, anything else sentences."""
     if isinstance(content, list | tuple) and content and all(isinstance(row, Mapping) for row in content):
         head = list(dict.fromkeys(name for row in content for name in row))
@@ -395,7 +395,7 @@ def _section(heading: str, content: Any) -> Grid | list[str]:
             ]
             for row in content
         ]
-        return Grid(heading, [_term(name) for name in head], rows)
+        return Grid(heading, [_term(name, capital) for name in head], rows)
     return _strings(content)
 
 

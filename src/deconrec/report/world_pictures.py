@@ -153,8 +153,8 @@ def _ratings(figure: Figure, reading: Reading, palette: Palette) -> None:
         for which in ("observed", "population")
         for r in STARS
     )
-    for turn, (part, (world, settings)) in enumerate(zip(parts[:, 0], rows.items(), strict=True)):
-        _row_of_ratings(part, reading, world, settings, columns, highest, palette, last=turn == len(rows) - 1)
+    for part, (world, settings) in zip(parts[:, 0], rows.items(), strict=True):
+        _row_of_ratings(part, reading, world, settings, columns, highest, palette)
     handles, labels = parts[0, 0].axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
 
@@ -167,12 +167,13 @@ def _row_of_ratings(
     columns: int,
     highest: float,
     palette: Palette,
-    last: bool,
 ) -> None:
     grid = part.subplots(1, columns, squeeze=False, sharey=True)[0]
     part.suptitle(world, fontsize="medium", x=0.01, ha="left", color=palette.ink)
     for axes, setting in zip(grid, settings, strict=False):
-        for at, (which, label) in enumerate((("population", "all pairs"), ("observed", "exposed pairs"))):
+        for at, (which, label) in enumerate(
+            (("population", "all pairs, by rating"), ("observed", "exposed pairs, by rating"))
+        ):
             share = [100 * (reading.mean(world, f"{which}/{r}", setting) or 0.0) for r in STARS]
             colour = getattr(palette, which)
             axes.bar([r + 0.4 * (at - 0.5) for r in STARS], share, 0.38, color=colour, label=label)
@@ -184,8 +185,6 @@ def _row_of_ratings(
         axes.set_xticks(STARS)
         axes.grid(axis="x", visible=False)
         _frame(axes, palette)
-        if last:
-            axes.set_xlabel("rating")
     grid[0].set_ylabel("% of the pairs")
     for axes in grid[len(settings) :]:
         axes.set_axis_off()
@@ -229,7 +228,7 @@ def _over_settings(figure: Figure, reading: Reading, metric: str, palette: Palet
     """A line a world with its 95 % band; what chance gives (METRIC/random), where it was measured, dashed."""
     axes = figure.add_subplot()
     settings, places = _places(reading)
-    chance = f"{metric}/random"
+    chance, lowest = f"{metric}/random", 0.0
     for turn, world in enumerate(reading.methods):
         style: dict[str, Any] = {"color": palette.series[turn % len(palette.series)]}
         marked: dict[str, Any] = {"marker": SHAPES[turn % len(SHAPES)], "lw": 1.6, "label": folded(world, 60)}
@@ -239,6 +238,7 @@ def _over_settings(figure: Figure, reading: Reading, metric: str, palette: Palet
             if not known:
                 continue
             axes.plot([k[0] for k in known], [k[1] for k in known], ms=5, **line, **style)
+            lowest = min(lowest, *(v for k in known for v in k[1:] if v is not None))
             band = [(p, low, high) for p, _, low, high in known if low is not None and high is not None]
             if band and name == metric:
                 _shade(axes, band, style["color"])
@@ -246,7 +246,7 @@ def _over_settings(figure: Figure, reading: Reading, metric: str, palette: Palet
     axes.set_xticks(places, [short(s.get(reading.dials[0])) if alone else reading.place(s) for s in settings])
     axes.set_xlabel(", ".join(reading.dials))
     axes.set_ylabel(metric + (" (dashed: by chance)" if chance in reading.metrics else ""))
-    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+    axes.set_ylim(bottom=1.05 * lowest)
     _frame(axes, palette)
     figure.legend(loc="outside lower center", ncols=1, fontsize="small", frameon=False)
 

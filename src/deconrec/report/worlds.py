@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from deconrec.experiments.results import Claimed, Contrast, Reproduction, Setting
+from deconrec.experiments.results import Claimed, Compared, Contrast, Reproduction, Setting, Summary
 from deconrec.report.figures import Figure, Panels
 from deconrec.report.reading import (
     NONE,
     Reading,
     count,
     described,
-    interval,
     names,
     number,
     p_value,
@@ -89,7 +88,6 @@ def paper_rows(result: Reproduction) -> list[Row]:
     several = len({described(c.setting) for c in result.verdict.cells}) > 1
     for cell in result.verdict.cells:
         d = decimals(cell.metric)
-        ends = NONE if cell.low is None or cell.high is None else _between(cell.low, cell.high, d)
         row: Row = {"world": cell.method}
         if several:
             row["setting"] = described(cell.setting)
@@ -97,7 +95,7 @@ def paper_rows(result: Reproduction) -> list[Row]:
             row
             | {
                 "quantity": cell.metric,
-                "ours (95 % interval)": number(cell.mean, d) + ("" if ends == NONE else f" {ends}"),
+                "ours (95 % interval)": _with_interval(cell, d),
                 "paper": f"{cell.paper:,g}",
                 "tolerance": f"{cell.tolerance:g}",
                 "verdict": cell.verdict,
@@ -218,11 +216,14 @@ def _facts(result: Reproduction, reading: Reading) -> list[tuple[str, list[str]]
 
 
 def _value(reading: Reading, world: str, metric: str, setting: Setting) -> str:
-    row, d = reading.summary(world, metric, setting), decimals(metric)
-    if row is None or row.mean is None:
-        return NONE
-    same = row.low is None or number(row.low, d) == number(row.high, d) == number(row.mean, d)
-    return number(row.mean, d) + ("" if same else f" {interval(row, d)}")
+    row = reading.summary(world, metric, setting)
+    return NONE if row is None else _with_interval(row, decimals(metric))
+
+
+def _with_interval(row: Summary | Compared, d: int) -> str:
+    """The mean and its interval, which is left out where it shows nothing but the mean."""
+    shown = [number(v, d) for v in (row.mean, row.low, row.high) if v is not None]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]" if len(set(shown)) > 1 else (shown or [NONE])[0]
 
 
 def _percentages(reading: Reading, world: str, which: str, setting: Setting) -> str:
