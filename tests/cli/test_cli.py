@@ -156,7 +156,7 @@ MISTAKES = [
     (["fit", "mf", "nowhere.toml", "--out", "m"], "nowhere.toml"),
     (["compare", "sim-pairs", "--methods", "mf,mf", "--seeds", "1"], "each method once"),
     (["compare", "sim-pairs", "--methods", "mf", "--metrics", "aucc"], "did you mean 'auc'"),
-    (["compare", "sim-pairs", "--methods", "mf", "--select", "test"], "'biased' or 'unbiased'"),
+    (["compare", "sim-pairs", "--methods", "mf", "--select", "test"], "biased, unbiased, within-exposure"),
     (["compare", "sim-pairs:confound=2", "--methods", "mf"], "did you mean 'confounding'"),
     (["predict", "no-model", "pairs.csv", "--out", "s.parquet"], "no saved model"),
     (["recommend", "no-model", "--out", "r.txt"], ".parquet or .csv"),
