@@ -128,7 +128,8 @@ class OutcomeEstimator(RowEstimator):
         if spec.item_rate is not None:
             # A softmax is shift-invariant: log popularity, so that the first epochs need not learn it.
             bias = torch.from_numpy(spec.item_rate * spec.n_users + 0.5).log().float()
-        model = self.exposure_model  # fitted: a known confounder is as wide as its data
+        # The fitted one, where there is one: a known confounder is as wide as its data.
+        model: ExposureModel | None = self.exposure_model or getattr(self, self.CONFOUNDER)
         return OutcomeNet(
             spec.n_items,
             spec.n_user_features if self.features else 0,
