@@ -740,7 +740,10 @@ class Propensity(Parameterised, ABC):
 class ExposureModel(Parameterised, ABC):
     """A factor model of whole exposure rows that gives substitute confounders."""
 
-    dim: int
+    @property
+    def dim(self) -> int:
+        """Dimension of z: a parameter of most models, or of the data that were fitted."""
+        raise NotImplementedError
 
     @abstractmethod
     def fit(self, data: Dataset, validation: Dataset | None = None) -> Self:

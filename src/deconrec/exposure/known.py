@@ -36,7 +36,7 @@ class KnownConfounder(ExposureModel):
         columns_: np.ndarray
 
     @property
-    def dim(self) -> int:  # type: ignore[override]  # of the data, not a parameter
+    def dim(self) -> int:
         """Number of columns; 0 before `fit`."""
         return len(getattr(self, "columns_", ()))
 

@@ -20,7 +20,7 @@ Deviations. 1. Ratings as counts, as released. 2. x is standardised and enters b
             by a monotone logistic map fitted on training exposures; ranks are the network's. 4. Products of the
             decoder in bfloat16 where the processor has it (`precision`); answers are computed in single precision.
             5. `feature_weight` is ours: exposures show taste as far as the recommender followed it, features show the
-            rest, and a network trained on exposures gives them too little; None = the weight whose scores follow
+            rest, and training on exposures need not weigh them as ratings would; None = the weight whose scores follow
             ratings within users, over held-out exposures (within one standard error of the best, the nearest to 1).
             6. The branch: the paper names it and gives no formula; a linear decoder of the last hidden layer.
 Paper.      [Zhu2024] section 5.4.1; [Liang2018]

@@ -6,7 +6,8 @@ import io
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,14 +56,20 @@ def write_pictures(result: Reproduction, folder: str | Path, stem: str) -> list[
         if all(reading.mean(m, metric, s) is None for m in reading.methods for s in reading.settings):
             continue
         name = f"{stem}-{metric.replace('/', '-').replace('@', '')}"
-        contents = _drawn(result, reading, metric)
+        contents = figure_files((5.6, 4.2), partial(_draw, result=result, reading=reading, metric=metric))
         for suffix, content in contents.items():
             write_file(Path(folder) / f"{name}.{suffix}", content)
         out.append(Path(folder) / f"{name}.png")
     return out
 
 
-def _drawn(result: Reproduction, reading: Reading, metric: str) -> dict[str, bytes]:
+def figure_files(size: tuple[float, float], draw: Callable[[Figure], None]) -> dict[str, bytes]:
+    """{"png", "svg"}: what `draw` draws on a figure of a size in inches, the same bytes every time.
+
+    Raises
+    ------
+    MissingExtra: matplotlib is not installed.
+    """
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -72,44 +79,48 @@ def _drawn(result: Reproduction, reading: Reading, metric: str) -> dict[str, byt
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=(5.6, 4.2), layout="constrained")
-        arrow = "higher is better" if higher_is_better(metric) else "lower is better"
-        title = f"{result.title}\n{metric} ({arrow})"
-        if len(groups := _groups(reading)) > 1 and len(reading.methods) <= ONE_FRAME:
-            _grouped(figure, reading, metric, groups)
-            figure.suptitle(title, fontsize=9, x=0.01, ha="left")
-            return {suffix: saved(figure, suffix) for suffix in ("png", "svg")}
-        if len(reading.settings) > 1 and len(reading.methods) > ONE_FRAME:
-            _panels(figure, result, reading, metric)
-            figure.suptitle(title, fontsize=9, x=0.01, ha="left")
-            return {suffix: saved(figure, suffix) for suffix in ("png", "svg")}
-        axes = figure.add_subplot()
-        if len(reading.settings) > 1:
-            for turn, method in enumerate(reading.methods):
-                _line(axes, reading, metric, method, turn)
-            _ticks(axes, reading)
-            axes.set_ylabel(metric)
-        else:
-            _points(figure, axes, reading, metric)
-        _published(axes, result, reading, metric, reading.methods)
-        _frame(axes, reading, metric)
-        handles, labels = axes.get_legend_handles_labels()
-        if labels:
-            widest = max(len(line) for label in labels for line in label.split("\n"))
-            columns = max(1, min(4, LEGEND_CHARACTERS // (widest + 7)))
-            lines = math.ceil(len(labels) / columns) * max(label.count("\n") + 1 for label in labels)
-            figure.set_figheight(figure.get_figheight() + 0.17 * max(0, lines - 3))
-            figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
-        axes.set_title(title, fontsize=9, loc="left", wrap=True)
-        return {suffix: saved(figure, suffix) for suffix in ("png", "svg")}
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
 
 
-def saved(figure: Figure, suffix: str) -> bytes:
-    """The figure as a PNG or an SVG, the same bytes for the same figure."""
+def _saved(figure: Figure, suffix: str) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None} if suffix == "svg" else {"Software": None}
     figure.savefig(buffer, format=suffix, dpi=160, metadata=metadata)
     return buffer.getvalue()
+
+
+def _draw(figure: Figure, result: Reproduction, reading: Reading, metric: str) -> None:
+    """A metric over the settings (a panel a group of them, or a method, where there are many) or over the methods."""
+    arrow = "higher is better" if higher_is_better(metric) else "lower is better"
+    title = f"{result.title}\n{metric} ({arrow})"
+    many, groups = len(reading.methods) > ONE_FRAME, _groups(reading)
+    if len(reading.settings) > 1 and (many or len(groups) > 1):
+        if many:
+            _panels(figure, result, reading, metric)
+        else:
+            _grouped(figure, reading, metric, groups)
+        figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+        return
+    axes = figure.add_subplot()
+    if len(reading.settings) > 1:
+        for turn, method in enumerate(reading.methods):
+            _line(axes, reading, metric, method, turn)
+        _ticks(axes, reading)
+        axes.set_ylabel(metric)
+    else:
+        _points(figure, axes, reading, metric)
+    _published(axes, result, reading, metric, reading.methods)
+    _frame(axes, reading, metric)
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        widest = max(len(line) for label in labels for line in label.split("\n"))
+        columns = max(1, min(4, LEGEND_CHARACTERS // (widest + 7)))
+        lines = math.ceil(len(labels) / columns) * max(label.count("\n") + 1 for label in labels)
+        figure.set_figheight(figure.get_figheight() + 0.17 * max(0, lines - 3))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
+    axes.set_title(title, fontsize=9, loc="left", wrap=True)
 
 
 def _panels(figure: Figure, result: Reproduction, reading: Reading, metric: str) -> None:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deconrec.data.files import write_file
-from deconrec.errors import MissingExtra
 from deconrec.experiments.results import Reproduction, Setting
 from deconrec.report import plots
-from deconrec.report.pictures import COLOURS, SHAPES, STYLE, folded, saved
+from deconrec.report.pictures import COLOURS, SHAPES, figure_files, folded
 from deconrec.report.reading import Reading, described, number, short
 
 if TYPE_CHECKING:
@@ -87,20 +86,12 @@ def drawable(result: Reproduction) -> list[str]:
 
 
 def _files(result: Reproduction, name: str) -> dict[str, bytes]:
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingExtra("matplotlib", "report", "the figures") from error
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        width, height = (FILE_SCALE * side / 72 for side in _size(result, name))
-        figure = Figure(figsize=(width, height + 0.35), layout="constrained")
+    def draw(figure: Figure) -> None:
         _draw(figure, result, name, FILE)
         figure.suptitle(f"{result.title}\n{_title(name)}", fontsize=9, x=0.01, ha="left")
-        return {suffix: saved(figure, suffix) for suffix in ("png", "svg")}
+
+    width, height = (FILE_SCALE * side / 72 for side in _size(result, name))
+    return figure_files((width, height + 0.35), draw)
 
 
 def _size(result: Reproduction, name: str) -> tuple[float, float]:
