@@ -1,33 +1,19 @@
-"""Measures what the guide on effects says, and writes its table and figures.
-
-    python docs/effects.py --measure   run everything again (about a minute), write the record, figures and table
-    python docs/effects.py             write the figures and the table from the record
-
-The record is docs/records/effects.json; the table stands in docs/guides/effects.md between `<!-- measured -->` and
-`<!-- end -->`.
-"""
+"""Measures what the guide on effects says (about a minute), and writes its table and figures; see measured.py."""
 
 from __future__ import annotations
 
-import argparse
-import io
 import json
-import re
 import sys
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measured import Measured, drawing, svg
 
 import deconrec as dc
 from deconrec.effects.factors import LogisticFactors
 from deconrec.effects.network import fit_network, network_function, responses
 from deconrec.effects.regression import one_at_a_time
 
-DOCS = Path(__file__).resolve().parent
-PAGE, RECORD, GUIDES = DOCS / "guides" / "effects.md", DOCS / "records" / "effects.json", DOCS / "guides"
-BLOCK = re.compile(r"(<!-- measured -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 DIMS = (1, 2, 3, 4, 5, 6, 8, 10)
 
 
@@ -177,21 +163,12 @@ def table(m: dict[str, Any]) -> str:
 
 def figures(m: dict[str, Any]) -> dict[str, bytes]:
     """The sweep and the variance theorem as SVG, by file name."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     from deconrec.report.pictures import COLOURS
 
-    style = {
-        "svg.hashsalt": "deconrec",
-        "font.size": 9.0,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-    }
     out = {}
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(style)
+    with drawing():
         figure = Figure(figsize=(5.6, 3.4), layout="constrained")
         axes = figure.add_subplot()
         x = [p["dim"] for p in m["sweep"]]
@@ -206,7 +183,7 @@ def figures(m: dict[str, Any]) -> dict[str, bytes]:
             xticks=x,
         )
         axes.legend(frameon=False)
-        out["effects-sweep.svg"] = _svg(figure)
+        out["effects-sweep.svg"] = svg(figure)
 
         v = m["variance"]
         figure = Figure(figsize=(5.6, 3.4), layout="constrained")
@@ -225,37 +202,11 @@ def figures(m: dict[str, Any]) -> dict[str, bytes]:
             "Points: OLS over samples ± 2 SE. Lines: sigma² / (U p (1 - p)).", fontsize=9, loc="left"
         )
         axes.legend(frameon=False)
-        out["effects-variance.svg"] = _svg(figure)
+        out["effects-variance.svg"] = svg(figure)
     return out
 
 
-def _svg(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
-
-
-def main() -> int:
-    """The command line above."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--measure", action="store_true", help="run everything again")
-    if parser.parse_args().measure:
-        import torch
-
-        torch.set_num_threads(1)
-        started = time.perf_counter()
-        record = measure()
-        RECORD.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        print(f"measured in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
-    for name, content in figures(record).items():
-        (GUIDES / name).write_bytes(content)
-    text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(BLOCK.sub(lambda m: f"{m[1]}\n{table(record)}\n{m[3]}", text), encoding="utf-8")
-    return 0
-
+GUIDE = Measured("effects", measure, table, figures)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(GUIDE.main(__doc__))

@@ -34,12 +34,56 @@ def test_platt_finds_the_curve_again():
     assert shift == pytest.approx(1.5, abs=5e-3)
 
 
+def drawn_in(r):
+    """Platt's targets, row by row: (n1 + 1) / (n1 + 2) for a 1, 1 / (n0 + 2) for a 0."""
+    ones, zeros = sum(r), sum(1 - v for v in r)
+    return np.array([v * (ones + 1) / (ones + 2) + (1 - v) / (zeros + 2) for v in r])
+
+
 def test_platt_is_calibrated_in_the_mean():
     rng = np.random.default_rng(1)
     x = rng.normal(size=5000)
     r = (rng.random(5000) < expit(2 * x)).astype(float)
     slope, shift = platt(x, r)
-    assert expit(slope * x + shift).mean() == pytest.approx(r.mean(), abs=1e-6)
+    assert expit(slope * x + shift).mean() == pytest.approx(drawn_in(r).mean(), abs=1e-6)
+    assert expit(slope * x + shift).mean() == pytest.approx(r.mean(), abs=1 / len(r))
+
+
+def long_tails():
+    """Most scores at 0, few far away: Newton's full step overshoots."""
+    rng = np.random.default_rng(2)
+    x = np.concatenate([rng.normal(0, 0.01, 3000), -np.abs(rng.normal(0, 40, 30))])
+    return x, np.concatenate([np.ones(3000), np.zeros(30)])
+
+
+@pytest.mark.parametrize("case", ["noisy", "separable", "long tails"])
+def test_platt_is_the_least_of_its_loss(case):
+    from scipy.optimize import minimize
+
+    rng = np.random.default_rng(3)
+    x = rng.normal(-3, 2, 400)
+    r = {"noisy": rng.random(400) < expit(x + 3), "separable": x > -3}.get(case, np.zeros(1)) * 1.0
+    if case == "long tails":
+        x, r = long_tails()
+    t, z = drawn_in(r), (x - x.mean()) / x.std()
+
+    def loss(ab):
+        l = ab[0] * z + ab[1]
+        return sum(np.logaddexp(0, l) - t * l) + 0.5e-3 * ab[0] ** 2
+
+    best = min(
+        (
+            minimize(
+                loss, start, method="Nelder-Mead", options={"maxiter": 4000, "xatol": 1e-9, "fatol": 1e-12}
+            )
+            for start in ([0.0, 0.0], [5.0, 1.0])
+        ),
+        key=lambda found: found.fun,
+    )
+    slope, shift = platt(x, r)
+    ours = np.array([slope * x.std(), shift + slope * x.mean()])
+    assert loss(ours) <= best.fun + 1e-6
+    np.testing.assert_allclose(ours, best.x, rtol=1e-3, atol=1e-3)
 
 
 SCORES = np.linspace(-9, 0, 200)
@@ -64,10 +108,20 @@ def test_platt_keeps_the_ranking_in_single_precision(x, r):
     assert (np.diff(p) > 0).all()
 
 
-def test_platt_survives_separable_outcomes():
+def test_platt_keeps_the_ranking_of_scores_that_separate_the_outcomes():
+    """Beyond the scores that were seen, too: nobody's list is a tie."""
     slope, shift = platt(SCORES, (np.arange(200) > 100) * 1.0)
-    assert np.isfinite([slope, shift]).all()
-    assert (np.diff(expit(slope * GRID + shift)) >= 0).all()
+    p = np.asarray(expit(slope * GRID + shift), np.float32)
+    assert (np.diff(p) > 0).all()
+    assert p[0] < 0.02
+    assert p[-1] > 0.98
+
+
+def test_platt_tells_hated_from_loved_where_few_were_shown_what_they_hate():
+    x, r = long_tails()
+    slope, shift = platt(x, r)
+    assert expit(slope * -40 + shift) < 0.05
+    assert expit(shift) > 0.95
 
 
 @pytest.mark.parametrize("cls", [ConcatVAE, DeepDeconf])

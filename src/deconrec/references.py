@@ -34,6 +34,13 @@ PAPERS: dict[str, Paper] = {
             1998,
         ),
         Paper(
+            "Platt1999",
+            "Probabilistic outputs for support vector machines and comparisons to regularized likelihood methods",
+            "J. Platt",
+            "Advances in Large Margin Classifiers",
+            1999,
+        ),
+        Paper(
             "Scharfstein1999",
             "Adjusting for nonignorable drop-out using semiparametric nonresponse models",
             "D. O. Scharfstein, A. Rotnitzky, J. M. Robins",

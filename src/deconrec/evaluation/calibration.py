@@ -78,11 +78,12 @@ def ece(probability: ArrayLike, label: ArrayLike, bins: int = 10, binning: str =
     return reliability(probability, label, bins, binning).ece
 
 
-def platt(score: np.ndarray, r: np.ndarray, rounds: int = 30) -> tuple[float, float]:
-    """(slope > 0, shift) of the logistic regression of r in [0, 1] on a score, by Newton's method.
+def platt(score: np.ndarray, r: np.ndarray, rounds: int = 100) -> tuple[float, float]:
+    """(slope > 0, shift) of the logistic regression of r in [0, 1] on a score.
 
-    A slope that the data would have at 0 or below is set to 1e-3: outcomes then hardly differ, and ranks stay.
-    Where all outcomes are one, it is 0.1 and their mean at most 0.99: ranks then survive single precision.
+    Outcomes are drawn in by one more row of each end [Platt1999], so that scores which separate the ends keep a finite
+    slope. A slope that the data would have at 0 or below is set to 1e-3: outcomes then hardly differ, and
+    ranks stay. Where all outcomes are one, it is 0.1 and their mean at most 0.99: ranks then survive single precision.
     """
     from scipy.special import expit, logit
 
@@ -90,18 +91,29 @@ def platt(score: np.ndarray, r: np.ndarray, rounds: int = 30) -> tuple[float, fl
     if len(r) < 2 or np.ptp(score) < 1e-12 or np.ptp(r) < 1e-12:
         centre = float(score.mean()) if len(score) else 0.0
         return 0.1, float(logit(np.clip(mean, 0.01, 0.99))) - 0.1 * centre
+    high = float(r.sum())
+    low = len(r) - high
+    t = r * ((high + 1) / (high + 2)) + (1 - r) / (low + 2)
     centre, spread = float(score.mean()), float(score.std())
-    x = (score - centre) / spread
+    x = (score.astype(np.float64) - centre) / spread
+
+    def loss(a: float, b: float) -> float:
+        l = a * x + b
+        return float((np.logaddexp(0.0, l) - t * l).sum() + 0.5e-3 * a * a)
+
     a, b = 0.0, float(logit(mean))
-    for _ in range(rounds):
+    now = loss(a, b)
+    for _ in range(rounds):  # Newton's method, halving steps that overshoot: scores may have long tails
         p = expit(a * x + b)
         w = np.maximum(p * (1 - p), 1e-9)
-        g = np.array([((p - r) * x).sum() + 1e-3 * a, (p - r).sum()])
+        g = np.array([((p - t) * x).sum() + 1e-3 * a, (p - t).sum()])
         h = np.array([[(w * x * x).sum() + 1e-3, (w * x).sum()], [(w * x).sum(), w.sum()]])
         step = np.linalg.solve(h, g)
-        a, b = a - step[0], b - step[1]
+        while (then := loss(a - step[0], b - step[1])) > now and np.abs(step).max() > 1e-10:
+            step *= 0.5
         if np.abs(step).max() < 1e-10:
             break
+        a, b, now = a - step[0], b - step[1], then
     if a / spread < 1e-3:
         return 1e-3, float(logit(mean)) - 1e-3 * centre
     return float(a / spread), float(b - a * centre / spread)

@@ -1,0 +1,96 @@
+"""The guides that say what was measured say what their records say, and the records what the code measures."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+GUIDES = ("duality", "effects")
+
+
+def script(name: str) -> Any:
+    """docs/NAME.py as a module; what it imports stands beside it."""
+    spec = importlib.util.spec_from_file_location(f"{name}_guide", DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(DOCS))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(DOCS))
+    return module
+
+
+def record_of(name: str) -> Any:
+    return json.loads((DOCS / "records" / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_the_table_and_figures_are_those_of_the_record(name: str) -> None:
+    guide = script(name).GUIDE
+    record, text = record_of(name), guide.page.read_text()
+    assert guide.table(record) in text
+    for figure in guide.figures(record):
+        assert (guide.page.parent / figure).exists()
+        assert f"({figure})" in text
+
+
+def test_the_guides_say_what_is_so() -> None:
+    """The sentences that stand or fall with their records."""
+    effects = record_of("effects")
+    assert effects["adjusted"]["own"] <= effects["naive"]["own"] / 3
+    duality = record_of("duality")
+    levels = {row["level"]: row for row in duality["levels"]}
+    for a, b in ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75)):
+        assert levels[b]["before"]["exposures"] > levels[a]["before"]["exposures"]
+    assert levels[1.0]["before"]["ratings"] == 0.5
+    assert levels[0.9]["before"]["deep-deconf"] > max(levels[k]["before"]["deep-deconf"] for k in (0.0, 1.0))
+    assert min(levels[1.0]["hated"].values()) > 4.5
+    assert all(row["before"]["deconf-mf"] > 0.98 for row in duality["levels"])
+    explored = {row["explore"]: row for row in duality["explored"]}
+    for name in ("wmf:reads=exposures", "deconf-mf", "concat-vae", "deep-deconf"):
+        assert explored[0.02]["hated"][name] < 2
+        assert explored[0.02]["before"][name] > 0.99
+
+
+def test_every_verdict_has_a_heading() -> None:
+    import ast
+    import re
+
+    from deconrec.effects import verdicts
+
+    headings = set(re.findall(r"^### ([A-Z_]+)$", (DOCS / "guides" / "effects.md").read_text(), re.M))
+    calls = [n for n in ast.walk(ast.parse(Path(verdicts.__file__).read_text())) if isinstance(n, ast.Call)]
+    codes = {ast.literal_eval(c.args[0]) for c in calls if ast.unparse(c.func) == "Verdict"}
+    assert codes == headings
+
+
+@pytest.mark.slow
+def test_the_record_of_effects_is_what_is_measured() -> None:
+    """At 8,000 users and 30 % exposure, the dimension chosen by the predictive check."""
+    record, now = record_of("effects"), script("effects").measure()
+    assert now["dim"] == record["dim"]
+    assert now["adjusted"]["own"] <= now["naive"]["own"] / 3
+    for name in ("naive", "adjusted", "true_confounder"):
+        assert now[name]["own"] == pytest.approx(record[name]["own"], rel=0.02)
+    assert now["single"]["with"] == pytest.approx(record["single"]["with"], rel=0.02)
+    assert now["net"]["zero"]["own_bias"] > 3 * abs(now["net"]["mean"]["own_bias"])
+    assert now["masked"]["refused"]
+    assert now["all"]["vae"]["adjusted"] > now["all"]["vae"]["naive"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::deconrec.errors.DataWarning")
+def test_the_record_of_duality_is_what_is_measured() -> None:
+    record, now = record_of("duality"), script("duality").measure()
+    for kind in ("levels", "explored"):
+        for kept, found in zip(record[kind], now[kind], strict=True):
+            for name in ("ratings", "exposures", "mf", "deconf-mf"):
+                assert found["before"][name] == pytest.approx(kept["before"][name], abs=0.05)
