@@ -367,14 +367,38 @@ def test_yahoo_from_the_users_own_copy(tmp_path: Path) -> None:
     assert (tmp_path / "res-dr" / "table1-yahoo.quick.jsonl").is_file()
 
 
+@pytest.mark.filterwarnings("ignore::deconrec.errors.DeconrecWarning")
+@pytest.mark.parametrize(
+    ("table", "published"),
+    [("table2-vg", 3), pytest.param("table3-vg", 2, marks=pytest.mark.slow)],
+)
+def test_vg_causal_from_the_users_own_copy(tmp_path: Path, table: str, published: int) -> None:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "amazon_vg"
+    folder.mkdir()
+    rows = [
+        f"A{u},B{i:04},{rng.integers(1, 6)}.0,{u}\n"
+        for u in range(60)
+        for i in rng.choice(300, 60, replace=False)
+    ]
+    (folder / "ratings_Video_Games.csv").write_text("".join(rows))
+    result = reproduce(f"deep-deconf/{table}", quick=True, seeds=1, root=tmp_path, results=tmp_path)
+    assert not result.missing
+    assert len({c.method for c in result.verdict.cells if c.mean is not None}) == published
+    assert {c.verdict for c in result.verdict.cells} <= {"not comparable", "missing"}
+    assert "2,141 items" in " ".join(result.verdict.says)
+    assert (tmp_path / "deep-deconf" / f"{table}.quick.jsonl").is_file()
+
+
 def test_missing_data_say_what_to_fetch(tmp_path: Path) -> None:
     for name, says in (
-        ("table1-yahoo", "webscope"),
-        ("table1-coat", "coat.zip"),
-        ("table2", "fetch kuairec"),
+        ("res-dr/table1-yahoo", "webscope"),
+        ("res-dr/table1-coat", "coat.zip"),
+        ("res-dr/table2", "fetch kuairec"),
+        ("deep-deconf/table2-vg", "amazon"),
     ):
         with pytest.raises(MissingData, match=says):
-            reproduce(f"res-dr/{name}", root=tmp_path, results=tmp_path)
+            reproduce(name, root=tmp_path, results=tmp_path)
 
 
 def test_where_results_go(tmp_path: Path, monkeypatch) -> None:
