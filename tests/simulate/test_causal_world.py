@@ -181,8 +181,12 @@ def test_gamma_confounds_each_items_ratings_one_way_only_on_shared_axes(raw):
         if shared:
             assert high > mid > low + 0.1
             assert high > 0.8 * most
-        else:
-            assert abs(high) < 0.5 * most
+            highest = high
+    # As released it is chance: other fits of the same data have another direction, none as far as shared axes.
+    fits = [found(gamma_theta=0.9, shared_axes=False, decoder_seed=k) for k in range(4)]
+    assert min(mean for mean, _ in fits) < 0 < max(mean for mean, _ in fits)
+    assert max(abs(mean) for mean, _ in fits) < 0.7 * highest
+    assert min(size for _, size in fits) > 0.3
 
 
 def test_dials_keep_the_other_draws(raw):

@@ -95,7 +95,7 @@ def test_a_seed_repeats_every_bit_and_the_caller_is_left_alone(raw, monkeypatch)
     again, other = fit_decoders(raw, 3, 2, 0), fit_decoders(raw, 3, 2, 1)
     for name in vars(first):
         assert getattr(again, name).tobytes() == getattr(first, name).tobytes()
-        assert getattr(first, name).dtype == np.float32
+        assert getattr(first, name).dtype == np.float64
     assert other.exposure_weights.tobytes() != first.exposure_weights.tobytes()
     assert other.rating_weights.tobytes() != first.rating_weights.tobytes()
     assert torch.equal(torch.get_rng_state(), state)

@@ -106,7 +106,10 @@ def _draw(figure: Figure, result: Reproduction, reading: Reading, metric: str) -
     axes = figure.add_subplot()
     if len(reading.settings) > 1:
         for turn, method in enumerate(reading.methods):
-            _line(axes, reading, metric, method, turn)
+            if _ordered(reading):
+                _line(axes, reading, metric, method, turn)
+            else:
+                _bars(axes, reading, metric, method, turn)
         _ticks(axes, reading)
         axes.set_ylabel(metric)
     else:
@@ -220,6 +223,33 @@ def _line(axes: Axes, reading: Reading, metric: str, method: str, turn: int, gre
         axes.fill_between(p, low, high, color=colour, alpha=0.12, lw=0)
 
 
+def _ordered(reading: Reading) -> bool:
+    """Whether the settings lie on a scale, so that a line between two of them means something."""
+    return numeric([s.get(reading.dials[0]) for s in reading.settings])
+
+
+def _beside(reading: Reading, turn: int) -> float:
+    """How far from a setting's place a method stands, so that methods stand beside each other; 0 on a scale."""
+    n = len(reading.methods)
+    return 0.0 if _ordered(reading) else (turn - (n - 1) / 2) * 0.7 / n
+
+
+def _bars(axes: Axes, reading: Reading, metric: str, method: str, turn: int) -> None:
+    """A method's mean and 95 % interval at every setting."""
+    settings, x, _ = _places(reading)
+    style: dict[str, Any] = {"color": COLOURS[turn % len(COLOURS)]}
+    places, means = [], []
+    for at, setting in zip(x, settings, strict=True):
+        row = reading.summary(method, metric, setting)
+        if row is None or row.mean is None:
+            continue
+        places.append(at + _beside(reading, turn))
+        means.append(row.mean)
+        if row.low is not None and row.high is not None:
+            axes.plot([places[-1]] * 2, [row.low, row.high], lw=1.4, **style)
+    axes.plot(places, means, SHAPES[turn % len(SHAPES)], ms=5, label=folded(method), **style)
+
+
 def _ticks(axes: Axes, reading: Reading) -> None:
     settings, x, axis = _places(reading)
     if not numeric([s.get(d) for s in settings for d in reading.dials]) or len(reading.dials) > 1:
@@ -304,7 +334,8 @@ def _published(
     settings, x, _ = _places(reading)
     place = {described(s): p for s, p in zip(settings, x, strict=True)}
     for turn, method in enumerate(reading.methods):
-        own = [(place[described(c.setting)], c.paper) for c in cells if c.method == method]
+        aside = _beside(reading, turn) if len(reading.methods) <= ONE_FRAME else 0.0
+        own = [(place[described(c.setting)] + aside, c.paper) for c in cells if c.method == method]
         if own and method in methods:
             colour, shape = COLOURS[turn % len(COLOURS)], SHAPES[turn % len(SHAPES)]
             label = "paper (hollow)" if method == cells[0].method else "_"  # "_": not in the legend

@@ -3,7 +3,8 @@
     f_exp   max E_q[ sum_i a_ui log s_i + (1 - a_ui) log(1 - s_i) ] - KL(q(z | a_u) || N(0, I)),  s = sigma(f(z))
     f_rat   max E_q[ sum_i r_ui log softmax(f(z))_i ]               - KL(q(z | r_u) || N(0, I))
 
-Both f are linear, f(z) = z W + b; r_ui is the rating as a count. The only module of `simulate` that loads torch.
+Both f are linear, f(z) = z W + b; r_ui is the rating as a count. Fitted in double precision: what two machines round
+differently then stays far below what decides a cut. The only module of `simulate` that loads torch.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ KEPT = 8  # decoders remembered: a few megabytes each
 
 @dataclass(frozen=True, eq=False)
 class Decoders:
-    """Linear maps from a code of K normal numbers to the items' logits, float32.
+    """Linear maps from a code of K normal numbers to the items' logits, float64.
 
     Attributes
     ----------
@@ -68,7 +69,7 @@ class RowVAE(nn.Module):
 
     def encode(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of q(z | row), each (B, dim)."""
-        value = rows.rating if self.rated else torch.ones_like(rows.rating)
+        value = rows.rating.double() if self.rated else torch.ones_like(rows.rating, dtype=torch.float64)
         square = value.new_zeros(len(rows)).index_add(0, rows.row, value**2)
         value = value * square.clamp_min(1.0).rsqrt()[rows.row]
         if self.training:
@@ -112,7 +113,7 @@ def _fit(raw: Dataset, dim: int, epochs: int, seed: int) -> Decoders:
     rating = _trained(raw, dim, epochs, seed, True, np.log(liked))
     rows, _ = user_rows(Source.of(raw, NO_TABLES), np.arange(raw.n_users))
     with torch.no_grad():
-        codes = [net.encode(rows)[0].double().numpy() for net in (exposure, rating)]
+        codes = [net.encode(rows)[0].numpy() for net in (exposure, rating)]
 
     def array(tensor: Tensor) -> np.ndarray:
         out: np.ndarray = tensor.detach().numpy().copy()
@@ -123,7 +124,7 @@ def _fit(raw: Dataset, dim: int, epochs: int, seed: int) -> Decoders:
         array(exposure.decode.bias),
         array(rating.decode.weight.T),
         array(rating.decode.bias),
-        orthogonal_procrustes(*(code - code.mean(axis=0) for code in codes))[0].astype(np.float32),
+        orthogonal_procrustes(*(code - code.mean(axis=0) for code in codes))[0],
     )
 
 
@@ -132,7 +133,7 @@ def _trained(raw: Dataset, dim: int, epochs: int, seed: int, rated: bool, bias: 
     with torch.random.fork_rng(devices=[]):
         stream = f"simulate.decoders/{'rating' if rated else 'exposure'}"
         torch.manual_seed(int(seed_sequence(seed, stream).generate_state(1)[0]))
-        nets = Nets(vae=RowVAE(raw.n_items, dim, rated, torch.from_numpy(bias).float()))
+        nets = Nets(vae=RowVAE(raw.n_items, dim, rated, torch.from_numpy(bias)).double())
         blocks = Blocks(min(LARGEST, max(SMALLEST, raw.n_users // STEPS)))
         program = [Phase(Step(lambda nets, b: bound(nets.vae, b, WARM * epochs), updates=("vae",)))]
         Trainer(epochs, Adam(LR), seed=seed).run(nets, program, blocks, Source.of(raw, NO_TABLES))

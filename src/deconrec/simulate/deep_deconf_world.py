@@ -19,7 +19,8 @@ Deviations.
 
 Note. The variance of theta is gamma_theta^2 + (1 - gamma_theta)^2, least at 0.5: the dial moves the strength
 of the signal as well as confounding; `normalize_theta` keeps the strength at 1. Exposure is a function of c
-alone, so there is no propensity and no overlap.
+alone, so there is no propensity and no overlap. A seed gives the same data set on machines whose processors round
+differently: what decides is computed in double precision, and features have 3 decimals.
 
 Paper.      [Zhu2024]
 """
@@ -37,6 +38,7 @@ from deconrec.simulate.randomised import exposed_log, randomised_log
 from deconrec.simulate.ranges import check_count, check_number
 
 BLOCK = 128  # users at a time: a block's temporaries stay in the processor's cache
+DECIMALS = 3  # of features
 
 
 def deep_deconf(
@@ -117,7 +119,8 @@ def deep_deconf(
         own = weight_scale * normal("rating weights", n_factors, n_items)
         rating_weights = mix * exposure_weights + np.float32(np.sqrt(1 - mix**2)) * own
 
-    score = np.maximum(confounder @ exposure_weights, 0)
+    # Double precision: whether a pair is exposed, or which rating is drawn, must not hang on a machine's rounding.
+    score = np.maximum(confounder.astype(np.float64) @ exposure_weights, 0)
     count = round(exposure_rate * score.size)
     positive = int(np.count_nonzero(score))
     if not 1 <= count <= positive:
@@ -168,14 +171,15 @@ def expected_rating(rate: np.ndarray) -> np.ndarray:
 
 
 def principal_components(values: np.ndarray, n: int) -> np.ndarray:
-    """(rows, n) float32: scores on the first n principal components, centred, not whitened.
+    """(rows, n) float32: scores on the first n principal components, centred, not whitened, to 3 decimals.
 
-    A component's sign is free: its loading of largest size is made positive.
+    A component's sign is free: its loading of largest size is made positive. Further decimals differ between machines:
+    singular values lie close together.
     """
     centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
     loadings = np.linalg.svd(centred, full_matrices=False)[2][:n]
     top = np.take_along_axis(loadings, np.abs(loadings).argmax(axis=1)[:, None], axis=1)
-    scores: np.ndarray = centred @ (loadings * np.sign(top)).T
+    scores: np.ndarray = np.round(centred @ (loadings * np.sign(top)).T, DECIMALS)
     return scores.astype(np.float32)
 
 
@@ -191,7 +195,7 @@ def _ratings(
     outcome, rating = np.empty(shape, np.float32), np.ones(shape, np.int8)
     for start in range(0, shape[0], BLOCK):
         rows = slice(start, start + BLOCK)
-        rate = np.maximum(preference[rows] @ weights, 0)
+        rate = np.maximum(preference[rows].astype(np.float64) @ weights, 0)
         outcome[rows] = expected_rating(rate)
         uniform = generator.random(rate.shape, dtype=np.float32)
         term = np.exp(-rate)
