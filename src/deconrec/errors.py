@@ -52,7 +52,17 @@ class MissingFeatures(DataError):
 
 
 class MissingData(DataError):
-    """The files of a data set are not where they were looked for."""
+    """The files of a data set are not where they were looked for.
+
+    Parameters
+    ----------
+    message: what is said.
+    anywhere: the same without this machine's folders, for records that travel; None = `message`.
+    """
+
+    def __init__(self, message: str, anywhere: str | None = None) -> None:
+        super().__init__(message)
+        self.anywhere = message if anywhere is None else anywhere
 
 
 class UnknownUser(DataError):

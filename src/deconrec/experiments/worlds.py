@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from deconrec.catalogue import is_simulated, open_data
-from deconrec.errors import Error
+from deconrec.errors import Error, MissingData
 from deconrec.evaluation import statistics
 from deconrec.experiments.compare import environment
 from deconrec.experiments.judge import Outcome, Unit
@@ -99,7 +99,7 @@ def measure(name: str, root: str | None, seed: int, with_curves: bool) -> Measur
         opened = open_data(name, root)
         data, truth = opened.draw(seed)
     except Error as error:
-        return Measured(failed=str(error))
+        return Measured(failed=_why(error))
     return Measured(
         metrics=finite(quantities(data, truth, seed)),
         curves=curves(data) if with_curves else {},
@@ -114,11 +114,16 @@ def named(spec: WorldSpec, world: str, setting: Setting) -> str:
     return world + (("+" if ":" in world else ":") + more if more else "")
 
 
+def _why(error: Error) -> str:
+    """What went wrong, without this machine's folders: the words are kept."""
+    return error.anywhere if isinstance(error, MissingData) else str(error)
+
+
 def _opened(spec: WorldSpec, world: str, root: str | None) -> World:
     try:
         data, truth = open_data(named(spec, world, {}), root).draw(0)
     except Error as error:
-        return World(world, failed=str(error))
+        return World(world, failed=_why(error))
     record = {
         "users": data.n_users,
         "items": data.n_items,

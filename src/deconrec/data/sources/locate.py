@@ -61,10 +61,11 @@ def locate(release: Release, root: str | Path | None = None) -> list[Path]:
         if None not in found:
             return [path for path in found if path is not None]
         looked.append(_report(folder, release, found))
-    raise MissingData(
-        f"the data set '{release.name}' needs {release.wanted()} in a folder '{release.folder}' of the data "
-        f"root (`root`, --root or {ROOT_VARIABLE}); looked in {'; '.join(looked)}. {release.how}"
+    wanted = (
+        f"the data set '{release.name}' needs {release.wanted()} in a folder '{release.folder}' of the data root "
+        f"(`root`, --root or {ROOT_VARIABLE})"
     )
+    raise MissingData(f"{wanted}; looked in {'; '.join(looked)}. {release.how}", f"{wanted}. {release.how}")
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
