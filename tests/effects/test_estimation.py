@@ -10,7 +10,8 @@ import pytest
 import deconrec as dc
 from deconrec.data.dataset import Dataset, Truth
 from deconrec.effects import Effects
-from deconrec.effects.estimation import choose, exposures_of
+from deconrec.effects.estimation import choose
+from deconrec.effects.fitted import exposures_of
 from deconrec.effects.verdicts import masked
 from deconrec.errors import DataError, ParameterError, UnknownItem, UnknownName
 from deconrec.exposure import PredictiveCheck
@@ -302,7 +303,7 @@ def test_fits_that_are_compared_saw_the_same_rows(
 def test_what_is_refused_and_not_shown_is_not_refitted(
     fitted: dc.DeepDeconf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deconrec.effects.estimation._refit", lambda *_: pytest.fail("refitted"))
+    monkeypatch.setattr("deconrec.effects.fitted._refit", lambda *_: pytest.fail("refitted"))
     got = fitted.effects(causes=[1], items=[1, 2], dims=[2, 3], bootstrap=2)
     assert got.sweep == ()
     assert got.error is None

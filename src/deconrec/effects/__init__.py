@@ -4,8 +4,9 @@
 method.
 """
 
-from deconrec.effects.estimation import choose, estimate, of_model
+from deconrec.effects.estimation import choose, estimate
 from deconrec.effects.factors import LogisticFactors
+from deconrec.effects.fitted import of_model
 from deconrec.effects.result import Effects, SweepPoint, Verdict
 from deconrec.effects.variance import VarianceTheorem, variance_theorem
 
