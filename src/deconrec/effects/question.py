@@ -71,8 +71,8 @@ def sample_users(table: Table, chosen: np.ndarray) -> Table:
 
 
 def table_of(data: Dataset, outcomes: Any, features: bool) -> Table:
-    """The table of a data set and of outcomes: an array (n_users, n_items), a table user_id, item_id, rating, or None for
-    the ratings of the log.
+    """The table of a data set and of outcomes: an array (n_users, n_items), a table of user_id, item_id and rating, or
+    None for the ratings of the log.
 
     Raises
     ------
