@@ -858,6 +858,7 @@ RESIDUAL_NONE = "Res-* without residuals, L_U kept"
 FAMILY_TABLES = {
     "families-coat": "res-dr/table1-coat",
     "families-kuairec": "res-dr/table1-kuairec",
+    "families-ratio": "res-dr/table2",
     "families-simulated": "studies/residual-mechanism",
 }
 FAMILIES = {

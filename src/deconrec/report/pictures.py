@@ -26,8 +26,9 @@ LEGEND_CHARACTERS = 88  # NOTE that stand beside each other below a figure
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
 ONE_FRAME = 10  # NOTE methods whose lines can still be told apart in one frame; more have a panel each
 COLUMNS = 5  # panels beside each other
+DASHES = ("-", "--")  # of the first methods, and of those that take their colours a second time
 REFERENCES = ("mf", "mf-combined")  # in grey in every panel
-FAR = 12.0  # NOTE median absolute deviations from the median at which a method may flatten all others
+FAR = 8.0  # NOTE median absolute deviations from the median at which a method may flatten all others
 FLAT = 0.4  # NOTE share of the frame below which the others are flattened
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "deconrec",
@@ -184,7 +185,8 @@ def _grouped(figure: Figure, reading: Reading, metric: str, groups: Mapping[str,
                 continue
             style: dict[str, Any] = {"color": COLOURS[turn % len(COLOURS)]}
             x, y = zip(*sorted((p, r.mean or 0.0) for p, r in known), strict=True)
-            axes.plot(x, y, marker=SHAPES[turn % len(SHAPES)], ms=4.5, lw=1.4, label=folded(method), **style)
+            shape, dash = SHAPES[turn % len(SHAPES)], DASHES[turn // len(COLOURS) % len(DASHES)]
+            axes.plot(x, y, dash, marker=shape, ms=4.5, lw=1.4, label=folded(method), **style)
             band = sorted((p, r.low, r.high) for p, r in known if r.low is not None and r.high is not None)
             if band:
                 axes.fill_between(*zip(*band, strict=True), alpha=0.12, lw=0, **style)
@@ -214,9 +216,8 @@ def _line(axes: Axes, reading: Reading, metric: str, method: str, turn: int, gre
         axes.plot(places, means, grey, color="#777777", lw=1.0)
         return
     colour = COLOURS[turn % len(COLOURS)]
-    axes.plot(
-        places, means, color=colour, marker=SHAPES[turn % len(SHAPES)], ms=4.5, lw=1.4, label=folded(method)
-    )
+    shape, dash = SHAPES[turn % len(SHAPES)], DASHES[turn // len(COLOURS) % len(DASHES)]
+    axes.plot(places, means, dash, color=colour, marker=shape, ms=4.5, lw=1.4, label=folded(method))
     band = [k for k in known if k[2] is not None and k[3] is not None]
     if band:
         p, _, low, high = zip(*band, strict=True)
