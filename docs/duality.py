@@ -1,4 +1,4 @@
-"""Measures what the guide on red and blue lovers says (about two minutes), and draws it; see measured.py.
+"""Measures what the guide on red and blue lovers says (about three minutes), and draws it; see measured.py.
 
 The toy is the guide's own code: its blocks are run, so that nothing is said twice.
 """

@@ -741,9 +741,9 @@ class ExposureModel(Parameterised, ABC):
     """A factor model of whole exposure rows that gives substitute confounders."""
 
     @property
+    @abstractmethod
     def dim(self) -> int:
         """Dimension of z: a parameter of most models, or of the data that were fitted."""
-        raise NotImplementedError
 
     @abstractmethod
     def fit(self, data: Dataset, validation: Dataset | None = None) -> Self:
