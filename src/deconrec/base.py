@@ -27,7 +27,7 @@ from deconrec.errors import (
     UnknownItem,
     UnknownUser,
 )
-from deconrec.evaluation.policy import check_policy, draw
+from deconrec.evaluation.policy import check_policy, draw, draw_posterior
 from deconrec.evaluation.rating import correlation_within_users
 from deconrec.parameters import Parameterised
 from deconrec.random import numpy_generator
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 Unknown = Literal["error", "fallback"]
 SOURCES = ("model", "fold-in", "fallback")
 CELLS = 4_000_000  # scores held at once by `recommend` (16 MB in float32)
+DRAWS = 40  # NOTE of a posterior, for which fewer users are taken at a time
 SHRINK = 5.0  # NOTE rows of the overall mean that the fallback's item means are shrunk with
 HOLDOUT = 0.15  # NOTE share of the biased log that stops training where no validation data are given
 
@@ -153,6 +154,10 @@ class Estimator(Parameterised, ABC):
     def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
         """Learn from `data`; stop on `validation`."""
 
+    def _chooses(self, validation: ValidationPart) -> bool:
+        """Whether `_fit` chooses anything by such rows; if not, `fit(refit=True)` learns from all rows at once."""
+        return True
+
     @abstractmethod
     def _pairs(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """(n,) expected outcome in [0, 1] of coded pairs of training users."""
@@ -180,6 +185,12 @@ class Estimator(Parameterised, ABC):
             if log is not None:
                 users[log.user], items[log.item] = True, True
         return users, items
+
+    def _posterior(self, users: np.ndarray, history: Dataset | None = None) -> np.ndarray | None:
+        """(K, B, n_items) expected outcomes under K draws from a posterior: of training users by their codes, or of the
+        users of a history by their numbers in it; None for a method without a posterior.
+        """
+        return None
 
     def _item_vectors(self) -> np.ndarray | None:
         """(n_items, d) for `similar_items`, or None."""
@@ -255,9 +266,11 @@ class Estimator(Parameterised, ABC):
         self.unbiased_rows_ = self.n_unbiased_ = len(data.unbiased) if data.unbiased is not None else 0
         if validation.unbiased:
             self.unbiased_rows_ += len(validation.data.biased)
-        self._remember(data)
-        self._fit(data, validation, progress)
-        if refit and validation.history is None and not validation.unbiased:
+        again = refit and validation.history is None and not validation.unbiased
+        if not again or self._chooses(validation):
+            self._remember(data)
+            self._fit(data, validation, progress)
+        if again:
             whole = data.with_logs(data.biased.joined(validation.data.biased, data.n_items), data.unbiased)
             self.learn_again(whole, progress)
         # What stopped training was rated too: it is no news to its user.
@@ -433,7 +446,8 @@ class Estimator(Parameterised, ABC):
         history: rows of users that are folded in.
         unknown: "error", or "fallback": the items of highest mean outcome.
         explore: None, "epsilon-greedy" (`epsilon`) or "plackett-luce" (`temperature`, in the outcome's unit): the
-            policies of `evaluation.policy`. Each user's draw depends on `seed` and the user's id alone.
+            policies of `evaluation.policy`; or "posterior", for methods that have one. Each user's draw depends on
+            `seed` and the user's id alone.
 
         Returns a polars frame user_id, item_id, rank (from 1), score, and, with `explore`, propensity: P(the item is in
         the user's list) under the policy, exactly. Ties go to the smaller item id.
@@ -450,15 +464,23 @@ class Estimator(Parameterised, ABC):
             check_policy(explore, epsilon, temperature)
         raw, folded = self._asked(users, history)
         frames = []
-        for part, seen, scores in self._score_blocks(raw, folded, unknown):
-            if exclude_seen:
-                scores[seen.nonzero()] = -np.inf
+        cells = CELLS // DRAWS if explore == "posterior" else CELLS
+        for part, seen, scores in self._score_blocks(raw, folded, unknown, cells):
+            hidden = seen.nonzero() if exclude_seen else None
+            if hidden is not None:
+                scores[hidden] = -np.inf
             shown = None
             if explore is None:
                 top, value = top_k(scores, int(k))
             else:
                 streams = [numpy_generator(seed, f"explore/{user}") for user in part]
-                shown = draw(explore, scores, int(k), streams, epsilon=epsilon, temperature=temperature)
+                if explore == "posterior":
+                    drawn = self._drawn_scores(part, folded, scores)
+                    if hidden is not None:
+                        drawn[:, *hidden] = -np.inf
+                    shown = draw_posterior(drawn, int(k), streams)
+                else:
+                    shown = draw(explore, scores, int(k), streams, epsilon=epsilon, temperature=temperature)
                 top = shown.item
                 value = np.where(top >= 0, np.take_along_axis(scores, np.maximum(top, 0), 1), -np.inf)
             row, rank = np.nonzero(value > -np.inf)
@@ -560,15 +582,39 @@ class Estimator(Parameterised, ABC):
         everyone = self.users_ if folded is None else folded.users
         return everyone.values if users is None else as_series(users), folded
 
+    def _drawn_scores(self, raw: pl.Series, folded: Dataset | None, scores: np.ndarray) -> np.ndarray:
+        """(K, n, n_items) scores of users under draws from the posterior; those of unknown users are `scores`, K times.
+
+        Raises
+        ------
+        ParameterError: the method has no posterior.
+        """
+        code = self.users_.encode(raw)
+        place = np.full(len(raw), -1) if folded is None else folded.users.encode(raw)
+        known, new = (code >= 0) & (place < 0), place >= 0
+        parts = [(known, self._posterior(code[known].astype(np.int64)))]
+        if folded is not None:
+            parts.append((new, self._posterior(place[new].astype(np.int64), folded)))
+        if any(drawn is None for _, drawn in parts):
+            raise ParameterError(
+                f"{type(self).__name__} has no posterior to explore by; use explore='epsilon-greedy' or "
+                "'plackett-luce', or a method that has one ('grounded-gp')."
+            )
+        out = np.repeat(scores[None], len(parts[0][1]), axis=0)  # type: ignore[arg-type]  # None is refused above
+        for where, drawn in parts:
+            if where.any():
+                out[:, where] = self.scale_.outward(drawn)  # type: ignore[arg-type]  # as above
+        return out
+
     def _score_blocks(
-        self, raw: pl.Series, folded: Dataset | None, unknown: Unknown
+        self, raw: pl.Series, folded: Dataset | None, unknown: Unknown, cells: int = CELLS
     ) -> Iterator[tuple[pl.Series, csr_matrix, np.ndarray]]:
         """Blocks of (raw users, seen pattern, scores on the outcome's scale)."""
         code = self.users_.encode(raw)
         place = np.full(len(raw), -1) if folded is None else folded.users.encode(raw)
         if unknown == "error":
             self._refuse_unknown(raw, (code < 0) & (place < 0), None, None)
-        size = max(1, CELLS // max(len(self.items_), 1))
+        size = max(1, cells // max(len(self.items_), 1))
         fallback = self._filled(self.item_mean_[None, :])[0]
         for start in range(0, len(raw), size):
             c, f = code[start : start + size], place[start : start + size]

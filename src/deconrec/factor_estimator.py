@@ -21,6 +21,7 @@ from deconrec.errors import DataError
 from deconrec.evaluation.calibration import platt
 from deconrec.evaluation.ranking import place_blocks
 from deconrec.evaluation.rating import auc, logloss, mse
+from deconrec.kernels.response import bent
 from deconrec.parameters import Search, parameter
 from deconrec.training.features import spread
 
@@ -28,7 +29,6 @@ VALIDATION_K = 20
 BLOCK = 1024  # validation users that are scored at a time
 ENOUGH = 50  # NOTE validation rows from which the two numbers of the map of affinities are fitted to them
 FLATTEST = 0.02  # NOTE smallest slope a standard deviation of scores: ranks survive single precision
-EDGE = 0.05  # NOTE predicted outcomes within this of 0 and 1 are bent, not cut: ranks stay
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -196,14 +196,6 @@ class FactorEstimator(Estimator):
         for name in (*self._arrays(), "x_mean", "x_std"):
             setattr(self, f"{name}_", np.array(state[name]))
         self.slope_, self.shift_ = (float(v) for v in state["calibration"])
-
-
-def bent(score: np.ndarray) -> np.ndarray:
-    """An increasing map into (0, 1) that is the identity on [EDGE, 1 - EDGE] and bends exponentially beyond."""
-    score = np.asarray(score, np.float64)
-    below = EDGE * np.exp(np.minimum(score - EDGE, 0.0) / EDGE)
-    above = 1.0 - EDGE * np.exp(np.minimum(1.0 - EDGE - score, 0.0) / EDGE)
-    return np.where(score < EDGE, below, np.where(score > 1.0 - EDGE, above, score))
 
 
 def counts(task_binarized: bool, log: Log, outcome: np.ndarray, who: str) -> np.ndarray:

@@ -154,7 +154,7 @@ def test_shown_lists_are_read_back_with_their_propensities(
 @pytest.mark.parametrize(
     ("policy", "options", "says"),
     [
-        ("greedy", {}, "'epsilon-greedy' or 'plackett-luce'"),
+        ("greedy", {}, "'epsilon-greedy', 'plackett-luce' or 'posterior'"),
         ("epsilon-greedy", {"epsilon": 0.0}, "0 never explores"),
         ("epsilon-greedy", {"epsilon": 1.5}, "in \\(0, 1\\]"),
         ("plackett-luce", {"temperature": 0.0}, "> 0"),

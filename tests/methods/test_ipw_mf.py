@@ -9,7 +9,7 @@ import torch
 from deconrec.checks.bench import quiet
 from deconrec.checks.fixtures import confounded, rows_world
 from deconrec.data.dataset import Dataset, Log
-from deconrec.factor_estimator import EDGE, bent
+from deconrec.kernels.response import EDGE, bent
 from deconrec.methods.ipw_mf import IPWMF
 from deconrec.pairs import NO_TABLES
 from deconrec.propensity import Known, LogisticMF, NaiveBayes, Popularity

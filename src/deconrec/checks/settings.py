@@ -39,6 +39,17 @@ FAST: dict[str, dict[str, Any]] = {
     "concat-vae": _ROWS,
     "vsr-vae": _ROWS | {"exposure__dim": 4, "exposure__epochs": 3, "warmup": 1, "width": 4},
     "deep-deconf": _ROWS | {"exposure__dim": 4, "exposure__epochs": 3},
+    "grounded-gp": {
+        "dim": 2,
+        "rank": 4,
+        "exposure__dim": 3,
+        "interactions": 3,
+        "burn": 5,
+        "draws": 10,
+        "kept": 5,
+        "affinity__dim": 4,
+        "affinity__iterations": 3,
+    },
 }
 
 # By method key: parameters for the learning checks; a method from elsewhere is taken as it is.
@@ -72,6 +83,7 @@ LEARN: dict[str, dict[str, Any]] = {
     "vsr-vae": _ROWS_LEARN
     | {"epochs": 50, "warmup": 10, "width": 4, "exposure__dim": 4, "exposure__epochs": 40},
     "deep-deconf": _ROWS_LEARN | {"exposure__dim": 4, "exposure__epochs": 40},
+    "grounded-gp": {"draws": 60},
 }
 
 # {method key: {check: reason}}: exceptions that are known and explained.

@@ -7,6 +7,8 @@ epsilon-greedy   the list is filled from the top: with probability epsilon a pla
                  from those not shown yet, otherwise to the best of them (ties: the smaller index)
 plackett-luce    candidates are drawn one by one without replacement, with probability proportional to
                  exp(score / temperature) among those not shown yet
+posterior        one of the draws that a model keeps of its posterior is taken, uniformly, and the list is its best
+                 items (Thompson sampling over these draws): explores where the model is unsure, and nowhere else
 
 The propensity is P(the item is in the list), for any place of it: what inverse-propensity weighting of shown items
 needs. `at_rank` gives P(the item is at that place) for epsilon-greedy, and `step` the probability of each draw given
@@ -24,7 +26,7 @@ import numpy as np
 
 from deconrec.errors import ParameterError
 
-POLICIES = ("epsilon-greedy", "plackett-luce")
+POLICIES = ("epsilon-greedy", "plackett-luce", "posterior")
 STEP = 0.4  # NOTE of the trapezoid rule in log time: its error is of the order exp(-pi^2 / STEP) = 2e-11
 TAIL = 1e-12  # probability left out at either end of the integral
 
@@ -67,6 +69,8 @@ def draw(
     ParameterError: no such policy, or an argument out of range.
     """
     check_policy(policy, epsilon, temperature)
+    if policy == "posterior":
+        raise ParameterError("'posterior' draws from a model's posterior: use draw_posterior.")
     scores = np.asarray(scores, np.float64)
     out = Shown(
         np.full((len(scores), k), -1, np.int64),
@@ -87,6 +91,28 @@ def draw(
     return out
 
 
+def draw_posterior(scores: np.ndarray, k: int, rngs: Sequence[np.random.Generator]) -> Shown:
+    """The k best items of one draw for each user; scores (K, n, n_items) of K draws, -inf for what is no candidate.
+
+    A propensity is the share of the draws whose list holds the item, ties going to the smaller index.
+    """
+    n_draws, n, n_items = scores.shape
+    out = Shown(np.full((n, k), -1, np.int64), np.full((n, k), np.nan), np.full((n, k), np.nan))
+    for row, rng in enumerate(rngs):
+        size = min(k, int((scores[0, row] > -np.inf).sum()))
+        if not size:
+            continue
+        lists = np.argsort(-scores[:, row], axis=1, kind="stable")[:, :size]
+        shown = lists[rng.integers(n_draws)]
+        out.item[row, :size] = shown
+        out.propensity[row, :size] = np.bincount(lists.reshape(-1), minlength=n_items)[shown] / n_draws
+        alike = np.ones(n_draws, bool)
+        for place in range(size):
+            above, alike = alike.sum(), alike & (lists[:, place] == shown[place])
+            out.step[row, place] = alike.sum() / above
+    return out
+
+
 def check_policy(policy: str, epsilon: float, temperature: float) -> None:
     """Refuse a policy that there is not, or parameters out of range.
 
@@ -95,7 +121,9 @@ def check_policy(policy: str, epsilon: float, temperature: float) -> None:
     ParameterError.
     """
     if policy not in POLICIES:
-        raise ParameterError(f"'explore' must be {' or '.join(map(repr, POLICIES))}; got {policy!r}.")
+        raise ParameterError(
+            f"'explore' must be {', '.join(map(repr, POLICIES[:-1]))} or {POLICIES[-1]!r}; got {policy!r}."
+        )
     if not _number(epsilon) or not 0 < epsilon <= 1:
         raise ParameterError(
             f"'epsilon' must be a number in (0, 1] (0 never explores: items have no propensity); got {epsilon!r}."

@@ -3,6 +3,7 @@
 from deconrec.exposure.check import PredictiveCheck, predictive_check
 from deconrec.exposure.known import KnownConfounder
 from deconrec.exposure.poisson import PoissonExposure
+from deconrec.exposure.svd import SVDExposure
 from deconrec.exposure.vae import VAEExposure
 
 __all__ = [
@@ -10,8 +11,14 @@ __all__ = [
     "KnownConfounder",
     "PoissonExposure",
     "PredictiveCheck",
+    "SVDExposure",
     "VAEExposure",
     "predictive_check",
 ]
 
-EXPOSURE_MODELS = {"vae": VAEExposure, "poisson": PoissonExposure, "known": KnownConfounder}
+EXPOSURE_MODELS = {
+    "vae": VAEExposure,
+    "poisson": PoissonExposure,
+    "svd": SVDExposure,
+    "known": KnownConfounder,
+}

@@ -44,6 +44,7 @@ CLASSES = {  # key: (module, class)
     "concat-vae": ("concat_vae", "ConcatVAE"),
     "vsr-vae": ("vsr_vae", "VSRVAE"),
     "deep-deconf": ("deep_deconf", "DeepDeconf"),
+    "grounded-gp": ("grounded_gp", "GroundedGP"),
 }
 
 ALIASES = {"mf-uniform": "mf:population=uniform", "mf-combined": "mf:population=combined"}

@@ -1,0 +1,676 @@
+"""Grounded GP: the potential outcome as one Gaussian process, grounded by randomised ratings.
+
+Idea. Exposures reveal the hidden confounder (paper 1), randomised ratings ground what remains (paper 2), and one
+probabilistic model holds both. The score of a pair is a sum of a level, a user, an item, their interaction and latent
+factors; the user's and item's features, and the singular vectors of exposures as substitute confounder, say which
+users and items are alike. Biased rows differ from randomised ones by a shift that only a randomised log can tell.
+
+Model.
+    f_ui = mu + a_u + b_i + g(u, i) + p_u . q_i + kappa e_ui                 potential score
+    g    ~ GP(0, x1 Ku Ki + x2 1[u = u'] Ki + x3 Ku 1[i = i'])               interaction
+    Ku   = phi_u . phi_u'      phi_u = (kernel features of x_u, z_u, log activity); psi_i alike
+    a_u  ~ N(alpha . phi_u, s_a)     b_i ~ N(beta . psi_i, s_b)     p, q ~ N(0, s_p), N(0, s_q)
+    y_ui = f_ui + o_ui (d_0 + d_1 log n_i + d_2 log n_u) + noise             o = 1 in the biased log: selection shift
+    r_ui follows y_ui by an ordered probit (levels) or is y_ui itself (continuous ratings): `kernels.response`
+
+    z_u     substitute confounder of `exposure`; items' part: ridge regression of their exposures on z
+    n_i n_u counts of the biased log, standardised logs    e_ui  exposure affinity of `affinity`, standardised
+    kappa   learned from randomised rows alone: in the biased log, e is a cause of being there. Without randomised rows
+            it is 0, or, where other users' held-out rows judge (users protocol), the best for these
+    s, x    variances, drawn with everything else
+
+All of it is drawn from its posterior by Gibbs sampling (`kernels.bilinear`); predictions average over draws.
+
+Needs.      a biased log. A randomised log grounds level, shift and kappa; features enter where there are some.
+Assumes.    given features, z and what the latent factors see, selection moves all scores of the biased log by the shift
+            alone. A confounder of single pairs that changes who is picked within a user's list is beyond it.
+Limits.     no features, no exposure model, dim = 0: main effects alone.  No randomised log: no shift.  One level: the
+            prior.  kappa towards infinity: the order of the exposure affinity.
+Deviations. the model is the library's own. 1. Cuts of the probit are estimated, not drawn. 2. G couples only the
+            leading `interactions` features of either side exactly within a sweep (`kernels.bilinear`). 3. New users are
+            answered with the item side of `FOLD` draws, their own part at its most probable value.
+Paper.      [Salakhutdinov2008] for the sampler of p and q; the parts it joins are [Zhu2024] and [Li2023]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import polars as pl
+import torch
+from scipy.special import expit, ndtri
+
+from deconrec.base import Estimator, ExposureModel, Tags
+from deconrec.data.dataset import Dataset
+from deconrec.data.split import ValidationPart, take_users
+from deconrec.errors import DataError, ParameterError
+from deconrec.evaluation.calibration import platt
+from deconrec.evaluation.ranking import place_blocks
+from deconrec.evaluation.rating import auc, correlation_within_users, logloss, mse
+from deconrec.exposure import EXPOSURE_MODELS, SVDExposure
+from deconrec.exposure.likeness import Likeness
+from deconrec.factor_estimator import ENOUGH, FLATTEST, FactorEstimator
+from deconrec.kernels.als import Entries
+from deconrec.kernels.bilinear import Draw, Sampler, Side, compressed, dots, update
+from deconrec.kernels.response import Gaussian, Ordinal, restored
+from deconrec.methods.wmf import WMF
+from deconrec.parameters import Search, nuisance, parameter
+from deconrec.random import numpy_generator
+
+LEVELS = 12  # NOTE distinct ratings up to which they are levels; beyond, they are continuous
+WORK = 20_000_000  # NOTE rows drawn in all, from which the number of draws follows
+DRAWS = (30, 200)  # fewest and most draws that predictions average over
+FOLD = 16  # draws that new users are answered with
+ROUNDS = 8  # NOTE of a new user's own part; the last moves scores by less than 0.01
+WIDE = 128  # columns of latent factors that are collected before they are compressed
+GRID = 64  # users (items) over which a score's variance is read for every item (user)
+HEADS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # kappa over the ratio of the two parts' spreads
+JUDGED = 1000  # validation users that kappa is chosen by
+VALIDATION_K = 20
+KNOWN = 50  # randomised rows from which their shares of levels start the cuts
+CELLS = 4_000_000  # scores held at once
+SHIFTED = 20_000  # biased rows over which the shift's size in the outcome is averaged
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class GroundedGP(Estimator):
+    """A Gaussian process of potential outcomes, grounded by randomised ratings."""
+
+    paper = "Salakhutdinov2008"
+    title = "Grounded Gaussian process"
+
+    features: bool = parameter(True, "read user and item features, where there are some")
+    unbiased: bool = parameter(True, "read the randomised log, where there is one")
+    rank: int = parameter(32, "kernel features of user and of item features, at most", low=1)
+    exposure_kernel: bool = parameter(True, "let substitute confounders say which users and items are alike")
+    exposure: ExposureModel = nuisance(SVDExposure, "exposure model, fitted first", EXPOSURE_MODELS)
+    exposure_rank: int = parameter(12, "principal components of z that are read, at most", low=1)
+    affinity: FactorEstimator = nuisance(
+        partial(WMF, reads="exposures"),
+        "model of exposure affinities e, fitted first where kappa can be learned",
+        {"wmf": WMF},
+    )
+    head: bool = parameter(True, "let exposure affinities enter the score, with coefficient kappa")
+    dim: int = parameter(8, "latent factors p and q; 0 = none", low=0, search=Search(0, 32, whole=True))
+    interactions: int = parameter(12, "leading features of either side that interact exactly", low=0)
+    copies: int = parameter(1, "ratings that a randomised row counts as", low=1)
+    burn: int = parameter(20, "sweeps before the first draw", low=1)
+    draws: int | None = parameter(
+        None, "draws that predictions average over; None = 30 to 200, fewer for larger logs", low=2
+    )
+    kept: int = parameter(40, "draws that are kept for intervals and new users, at most", low=2)
+    seed: int = parameter(0, "draws the posterior, initial values and the hold-out", low=0)
+
+    if TYPE_CHECKING:  # learned; an annotation here would be a parameter
+        exposure_: ExposureModel
+        affinity_: FactorEstimator
+        response_: Ordinal | Gaussian
+        levels_: np.ndarray
+        likeness_: Likeness
+        phi_1_: np.ndarray
+        psi_1_: np.ndarray
+        user_table_: np.ndarray
+        item_table_: np.ndarray
+        user_variance_: np.ndarray
+        item_variance_: np.ndarray
+        draws_: list[Draw]
+        columns_: np.ndarray
+        shift_draws_: np.ndarray
+        shift_outcome_: np.ndarray
+        kappa_: float
+        affinity_scale_: np.ndarray
+        platt_: np.ndarray
+
+    @property
+    def tags(self) -> Tags:
+        """Reads whatever there is: randomised rows, features, the rating behind a binarised outcome."""
+        return Tags(uses_unbiased=self.unbiased, uses_features=self.features, shape="both", uses_rating=True)
+
+    @property
+    def exposure_model(self) -> ExposureModel | None:
+        """The fitted model of exposures."""
+        return getattr(self, "exposure_", None) if self.exposure_kernel else None
+
+    def _covered(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        """Everybody: a user or an item without a row has the prior's answer, its features in it."""
+        return np.ones(data.n_users, bool), np.ones(data.n_items, bool)
+
+    # ------------------------------------------------------------------ fitting
+    def _chooses(self, validation: ValidationPart) -> bool:
+        """Only kappa is ever chosen, by other users' rows: variances are drawn, not tuned."""
+        return validation.history is not None
+
+    def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
+        grounded = data.unbiased is not None and len(data.unbiased) > 0
+        self.kappa_, self.platt_, self.affinity_scale_ = 0.0, np.zeros(2), np.zeros(2)
+        with_head = self.head and (grounded or validation.history is not None)
+        if with_head:
+            self._fit_affinity(data, validation)
+        self._learn(data, with_head)
+        if with_head and not grounded:
+            self._choose_kappa(validation)
+
+    def _fit_again(self, data: Dataset, progress: bool) -> None:
+        nothing = ValidationPart(data.with_logs(data.biased.take(np.zeros(0, np.int64))))
+        self._fit(data, nothing, progress)
+
+    def _fit_affinity(self, data: Dataset, validation: ValidationPart) -> None:
+        model = self.affinity.clone()
+        model.set_params(seed=self.seed)
+        plain = data if self.features else data._replace(user_features=None, item_features=None)
+        self.affinity_ = model.fit(plain.with_logs(data.biased), validation=validation)
+        some = np.linspace(0, data.n_users - 1, min(data.n_users, 500)).astype(np.int64)
+        e = self.affinity_._affinity(some)
+        self.affinity_scale_ = np.array([float(e.mean()), max(float(e.std()), 1e-6)])
+
+    def _standard(self, e: np.ndarray) -> np.ndarray:
+        """Affinities with mean 0 and deviation 1 over all pairs."""
+        return (e - self.affinity_scale_[0]) / self.affinity_scale_[1]
+
+    def _learn(self, data: Dataset, with_head: bool) -> None:
+        rng = numpy_generator(self.seed, "posterior")
+        like = self.likeness_ = self._likeness(data)
+        self._with_ones()
+        biased, random = data.biased, data.unbiased
+        logs = [biased] if random is None or not len(random) else [biased, random]
+        user = np.concatenate([log.user for log in logs]).astype(np.int64)
+        item = np.concatenate([log.item for log in logs]).astype(np.int64)
+        grounded, n = len(logs) > 1, len(biased)
+        copies = np.ones(len(user), np.int64)
+        copies[n:] = self.copies
+        response = self._response(data, np.concatenate([log.rating for log in logs]), n)
+        self.columns_ = np.array([3.0 * grounded, float(grounded and with_head)])
+        columns = np.zeros((len(user), int(self.columns_.sum())), np.float32)
+        if grounded:
+            columns[:n, :3] = self._shift_columns(
+                biased.item, np.bincount(biased.user, minlength=data.n_users)[biased.user]
+            )
+            if with_head:
+                e = self.affinity_._pair_affinity(user[n:], item[n:])
+                columns[n:, 3] = self._standard(e)
+        sampler: Sampler[Ordinal | Gaussian] = Sampler(
+            phi=like.phi,
+            psi=like.psi,
+            phi_group=like.phi_group,
+            psi_group=like.psi_group,
+            user=user,
+            item=item,
+            copies=copies,
+            response=response,
+            columns=columns,
+            dim=self.dim,
+            rng=rng,
+            interactions=self.interactions,
+            start=response.centre,
+        )
+        self._run(sampler, n, self.draws or draws_for(len(user)))
+
+    def _response(self, data: Dataset, rating: np.ndarray, n: int) -> Ordinal | Gaussian:
+        """The response of the rows, the first n of them biased; `levels_` are the ratings that its levels begin at."""
+        scale = data.outcome_scale
+        levels = np.unique(rating)
+        self.levels_ = np.zeros(0)
+        if len(levels) > LEVELS and scale.threshold is None:
+            return Gaussian.of(scale.inward(rating))
+        if scale.threshold is not None:
+            threshold = scale.threshold
+            if len(levels) > LEVELS:  # a binarised outcome of continuous ratings
+                levels = np.array([levels[0], threshold])
+            # Both outcomes can occur, whether or not they did.
+            below, above = (levels < threshold).any(), (levels >= threshold).any()
+            levels = np.concatenate([[] if below else [threshold - 1], levels, [] if above else [threshold]])
+            outcome = (levels >= threshold).astype(np.float64)
+            anchor = int(np.argmax(outcome)) - 1
+        else:
+            levels = np.unique(np.concatenate([levels, [scale.low, scale.high]]))
+            outcome = scale.inward(levels).astype(np.float64)
+            anchor = (len(levels) - 1) // 2
+        self.levels_ = levels.astype(np.float64)
+        code = self._levels(rating)
+        counts = np.bincount(code[n:] if len(code) - n >= KNOWN else code, minlength=len(levels)) + 0.5
+        return Ordinal.of(code, outcome, counts, anchor)
+
+    def _levels(self, rating: np.ndarray) -> np.ndarray:
+        """(n,) the level of each rating: the highest that it reaches."""
+        code = np.searchsorted(self.levels_, rating.astype(np.float64), side="right") - 1
+        return np.maximum(code, 0)
+
+    def _likeness(self, data: Dataset) -> Likeness:
+        """Who is like whom; fits the exposure model."""
+        model = None
+        if self.exposure_kernel:
+            model = self.exposure.clone()
+            if "seed" in model.get_params(deep=False):
+                model.set_params(seed=self.seed)
+            self.exposure_ = model = model.fit(data.with_logs(data.biased))
+        return Likeness.of(
+            data,
+            features=self.features,
+            rank=self.rank,
+            model=model,
+            exposure_rank=self.exposure_rank,
+            rng=numpy_generator(self.seed, "landmarks"),
+        )
+
+    def _shift_columns(self, item: np.ndarray, n_u: np.ndarray) -> np.ndarray:
+        """(n, 3) what the selection shift of biased rows depends on; n_u (n,) rows of each row's user."""
+        like = self.likeness_
+        both = like.item_activity[item], like.user_activity(n_u)
+        return np.column_stack([np.ones(len(item)), *both]).astype(np.float32)
+
+    def _with_ones(self) -> None:
+        """phi~ and psi~."""
+        self.phi_1_, self.psi_1_ = (
+            np.column_stack([np.ones(len(x), np.float32), x])
+            for x in (self.likeness_.phi, self.likeness_.psi)
+        )
+
+    # ------------------------------------------------------------------ the posterior
+    def _run(self, sampler: Sampler[Ordinal | Gaussian], n_biased: int, steps: int) -> None:
+        """Burn in, draw, and keep what answers are made from."""
+        n, m, h, f = *self._sizes(), self.psi_1_.shape[1], self.phi_1_.shape[1]
+        for _ in range(self.burn):
+            sampler.sweep()
+        linear_u, linear_i = np.zeros((n, h)), np.zeros((m, f))
+        latent_u, latent_i = np.zeros((n, 0), np.float32), np.zeros((m, 0), np.float32)
+        some_u, some_i = spread_out(n, GRID), spread_out(m, GRID)
+        moments = [np.zeros(n), np.zeros(m)]  # mean squares of scores, for their variance
+        keep = set(np.unique(np.linspace(0, steps - 1, min(self.kept, steps)).astype(int)))
+        self.draws_, shifts, parameters, shift_outcome = [], [], [], []
+        rows = spread_out(n_biased, SHIFTED)
+        for number in range(steps):
+            sampler.sweep()
+            # Means given the rest instead of draws: the same expectation with less noise.
+            linear_u += self.phi_1_ @ sampler.before_g + sampler.mean_u[:, :h]
+            linear_i += sampler.mean_i[:, :f]
+            if self.dim:
+                latent_u = np.column_stack([latent_u, sampler.mean_u[:, h:]])
+                latent_i = np.column_stack([latent_i, sampler.q_before])
+                if latent_u.shape[1] > WIDE or number == steps - 1:
+                    latent_u, latent_i = compressed(latent_u, latent_i, 4 * self.dim)
+            draw = sampler.draw()
+            left, right = self._draw_tables(draw)
+            for moment, score in zip(moments, (left @ right[some_i].T, right @ left[some_u].T), strict=True):
+                moment += (score.astype(np.float64) ** 2).mean(1)
+            shifts.append(draw.d)
+            if self.columns_[0]:
+                moved = sampler.columns[rows, :3] @ draw.d[:3]
+                felt = (sampler.response.expected(sampler.f[rows] - drop) for drop in (0.0, moved))
+                shift_outcome.append(float(next(felt).mean() - next(felt).mean()))
+            parameters.append(draw.parameters)
+            if number in keep:
+                small = replace(draw, user=draw.user.astype(np.float16), item=draw.item.astype(np.float16))
+                self.draws_.append(small)
+        self.user_table_ = np.column_stack([linear_u / steps, self.phi_1_, latent_u / steps]).astype(
+            np.float32
+        )
+        self.item_table_ = np.column_stack([self.psi_1_, linear_i / steps, latent_i]).astype(np.float32)
+        squares = [
+            (self.user_table_ @ self.item_table_[some_i].T).astype(np.float64) ** 2,
+            (self.item_table_ @ self.user_table_[some_u].T).astype(np.float64) ** 2,
+        ]
+        self.user_variance_, self.item_variance_ = (
+            np.maximum(moment / steps - square.mean(1), 0.0).astype(np.float32)
+            for moment, square in zip(moments, squares, strict=True)
+        )
+        self.response_ = restored(sampler.response.with_parameters(np.mean(parameters, axis=0)).state())
+        self.shift_draws_, self.shift_outcome_ = np.array(shifts), np.array(shift_outcome)
+        if self.columns_[1]:
+            self.kappa_ = float(self.shift_draws_[:, 3].mean())
+
+    def _sizes(self) -> tuple[int, int]:
+        return len(self.phi_1_), len(self.psi_1_)
+
+    def _draw_tables(self, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
+        """Tables of users and items whose products are a draw's scores, but for the affinity's part."""
+        h, f = self.psi_1_.shape[1], self.phi_1_.shape[1]
+        left = np.column_stack([self.phi_1_ @ draw.g + draw.user[:, :h], self.phi_1_, draw.user[:, h:]])
+        right = np.column_stack([self.psi_1_, draw.item[:, :f], draw.item[:, f:]])
+        return left.astype(np.float32), right.astype(np.float32)
+
+    # ------------------------------------------------------------------ the affinity's coefficient without U
+    def _choose_kappa(self, validation: ValidationPart) -> None:
+        """Kappa of `HEADS` by held-out rows of other users, and the map to outcomes that goes with it."""
+        history, held = validation.history, validation.data
+        assert history is not None
+        if not len(held.biased):
+            return
+        users = np.unique(held.biased.user)
+        users = users[spread_out(len(users), JUDGED)]
+        some = ValidationPart(
+            take_users(held, users), take_users(history, users), within_exposure=validation.within_exposure
+        )
+        assert some.history is not None
+        f, e = self._new_scores(some.history), self._standard(self.affinity_._new_affinity(some.history))
+        ratio = float((f - f.mean(1, keepdims=True)).std()) / max(float(e.std()), 1e-12)
+        values = [self._judged(some, f + head * ratio * e) for head in HEADS]
+        self.kappa_ = HEADS[int(np.argmax(values))] * ratio
+        if not self.kappa_:
+            return
+        log = some.data.biased
+        scores, r = (f + self.kappa_ * e)[log.user, log.item], some.data.outcome(log)
+        if len(r) < ENOUGH or np.ptp(r) == 0:
+            scores, r = np.zeros(2), np.array([self.mean_, self.mean_])
+        wide, centre = max(float(scores.std()), 1e-6), float(scores.mean())
+        slope, shift = platt((scores - centre) / wide, r)
+        if slope < FLATTEST:
+            mean = float(np.clip(r.mean(), 0.01, 0.99))
+            slope, shift = FLATTEST, float(np.log(mean / (1 - mean)))
+        self.platt_ = np.array([slope / wide, shift - slope * centre / wide])
+
+    def _judged(self, validation: ValidationPart, scores: np.ndarray) -> float:
+        """What `judge` would say of these scores (n, n_items) of the validation users."""
+        log = validation.data.biased
+        if validation.within_exposure:
+            return correlation_within_users(scores[log.user, log.item], log.rating, log.user)
+        return self._found(validation, lambda users: scores[users])
+
+    def _found(self, validation: ValidationPart, scores: Any) -> float:
+        """NDCG@20 of held-out positives, or of all held-out rows where none is positive."""
+        task, log, history = validation.data.task, validation.data.biased, validation.history
+        assert history is not None
+        target = log
+        if task.binarize is not None or task.relevant is not None:
+            positive = log.take(task.positive(log.rating))
+            target = positive if len(positive) else log
+        shape = history.shape
+        placed = place_blocks(
+            scores, target.pattern(shape), history.biased.pattern(shape), depth=VALIDATION_K, size=1024
+        )
+        values = placed.values("ndcg", VALIDATION_K)
+        return float(values.mean) if len(values.user) else 0.0
+
+    def validation_score(self, validation: ValidationPart) -> float:
+        """NDCG@20 of validation users' held-out positives; without such users, AUC, or minus the error."""
+        data, history = validation.data, validation.history
+        if history is not None:
+            return self._found(validation, lambda users: self._fold_in(take_users(history, users)))
+        log, r = data.biased, data.outcome(data.biased)
+        prediction = self._pairs(log.user, log.item)
+        if not data.outcome_scale.binary:
+            return -mse(prediction, r)
+        return -logloss(prediction, r) if r.min() == r.max() else auc(prediction, r)
+
+    # ------------------------------------------------------------------ answers
+    def _outcome(self, f: np.ndarray, variance: np.ndarray | float) -> np.ndarray:
+        """Expected outcome in [0, 1] of scores f, the affinity's part included."""
+        if self.platt_[0]:
+            return np.asarray(expit(self.platt_[0] * f.astype(np.float64) + self.platt_[1]))
+        return np.asarray(self.response_.expected(f.astype(np.float64), variance))
+
+    def _variance(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """Variance of scores, a user's part plus an item's; user and item broadcast against each other."""
+        level = 0.5 * (self.user_variance_.mean() + self.item_variance_.mean())
+        return np.maximum(user + item - level, 0.0)
+
+    def _pairs(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        f = dots(self.user_table_, self.item_table_, user, item).astype(np.float64)
+        if self.kappa_:
+            f += self.kappa_ * self._standard(self.affinity_._pair_affinity(user, item))
+        return self._outcome(f, self._variance(self.user_variance_[user], self.item_variance_[item]))
+
+    def _block(self, users: np.ndarray) -> np.ndarray:
+        f = (self.user_table_[users] @ self.item_table_.T).astype(np.float64)
+        if self.kappa_:
+            f += self.kappa_ * self._standard(self.affinity_._affinity(users))
+        return self._outcome(f, self._variance(self.user_variance_[users, None], self.item_variance_))
+
+    def _fold_in(self, history: Dataset) -> np.ndarray:
+        f = self._new_scores(history)
+        if self.kappa_:
+            f += self.kappa_ * self._standard(self.affinity_._new_affinity(history))
+        typical = np.full((len(f), 1), self.user_variance_.mean())
+        return self._outcome(f, self._variance(typical, self.item_variance_))
+
+    def _new_scores(self, history: Dataset) -> np.ndarray:
+        """(n, n_items) scores of new users, without the affinity's part: the mean over draws of the item side."""
+        chosen = [self.draws_[k] for k in spread_out(len(self.draws_), FOLD)]
+        out = np.zeros((history.n_users, history.n_items))
+        for score, _ in self._new_draws(history, chosen):
+            out += score
+        return out / len(chosen)
+
+    def _new_draws(self, history: Dataset, chosen: Sequence[Draw]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """((n, n_items) most probable, (n, n_items) drawn) scores of new users under each draw of the item side."""
+        phi = self.likeness_.users(history)
+        phi_1 = np.column_stack([np.ones(len(phi), np.float32), phi])
+        log, h, f = history.biased, self.psi_1_.shape[1], phi_1.shape[1]
+        user, item = log.user.astype(np.int64), log.item.astype(np.int64)
+        columns = np.zeros((len(user), int(self.columns_.sum())), np.float32)
+        if self.columns_[0]:
+            columns[:, :3] = self._shift_columns(item, np.bincount(user, minlength=len(phi))[user])
+        side = Side.of(Entries.of(user, item, len(phi)), h + self.dim, history.n_items)
+        response, rng = self._response_of(history), numpy_generator(self.seed, "new users")
+        weight = np.full(len(user), self.response_.unit**-2, np.float32)
+        for draw in chosen:
+            items = draw.item.astype(np.float32)
+            table = np.column_stack([self.psi_1_, items[:, f:]])
+            shared = phi_1 @ draw.g
+            base = dots(shared, self.psi_1_, user, item) + dots(phi_1, items[:, :f], user, item)
+            base += columns @ draw.d
+            likely, score = response.with_parameters(draw.parameters), base
+            own = drawn = np.zeros((len(phi), h + self.dim), np.float32)
+            for _ in range(ROUNDS):
+                y = likely.likely_target(score)
+                drawn, own, _ = update(side, table, own, draw.user_prior, y - score, weight, rng)
+                score = base + dots(own, table, user, item)
+            level = shared @ self.psi_1_.T + phi_1 @ items[:, :f].T
+            yield level + own @ table.T, level + drawn @ table.T
+
+    def _response_of(self, data: Dataset) -> Ordinal | Gaussian:
+        """The response with the rows of a history."""
+        rating = data.biased.rating
+        if isinstance(self.response_, Gaussian):
+            return replace(self.response_, outcome=self.scale_.inward(rating))
+        return replace(self.response_, level=self._levels(rating))
+
+    # ------------------------------------------------------------------ the posterior, asked
+    def _posterior(self, users: np.ndarray, history: Dataset | None = None) -> np.ndarray:
+        """(K, B, n_items) expected outcomes under the draws that were kept."""
+        if history is None:
+            scores = (left[users] @ right.T for left, right in map(self._draw_tables, self.draws_))
+        else:
+            history = take_users(history, users) if len(users) else history
+            scores = (drawn[: len(users)] for _, drawn in self._new_draws(history, self.draws_))
+        e: np.ndarray | float = 0.0
+        if self.kappa_:
+            e = self.affinity_._affinity(users) if history is None else self.affinity_._new_affinity(history)
+            e = self._standard(e)[: len(users)]
+        out = np.empty((len(self.draws_), len(users), len(self.psi_1_)), np.float32)
+        for k, score in enumerate(scores):
+            out[k] = self._drawn_outcome(self.draws_[k], score + self._drawn_kappa(self.draws_[k]) * e)
+        return out
+
+    def _drawn_kappa(self, draw: Draw) -> float:
+        """Kappa of a draw: its own where randomised rows gave it one."""
+        return float(draw.d[3]) if self.columns_[1] else self.kappa_
+
+    def _drawn_outcome(self, draw: Draw, f: np.ndarray) -> np.ndarray:
+        """Expected outcome in [0, 1] of scores f under a draw."""
+        if self.platt_[0]:
+            return self._outcome(f, 0.0)
+        return self.response_.with_parameters(draw.parameters).expected(f.astype(np.float64))
+
+    def intervals(self, pairs: Any, items: Any = None, *, level: float = 0.9) -> pl.DataFrame:
+        """Expected outcomes of training users' pairs with credible intervals: user_id, item_id, score, low, high.
+
+        pairs, items: as in `predict`; level: in (0, 1). Normal intervals of the score under the draws that were kept,
+        mapped to the outcome's scale. They hold what the model is unsure of, not the noise of a single rating.
+
+        Raises
+        ------
+        UnknownUser, UnknownItem.  ParameterError: level out of range.  NotFitted.
+        """
+        score = self.predict(pairs, items, details=True)
+        width = quantile_of(level)
+        user, item = (
+            codes.encode(score[name]).astype(np.int64)
+            for codes, name in ((self.users_, "user_id"), (self.items_, "item_id"))
+        )
+        e = self._standard(self.affinity_._pair_affinity(user, item)) if self.kappa_ else 0.0
+        f = np.empty((len(self.draws_), len(user)))
+        for k, draw in enumerate(self.draws_):
+            left, right = self._draw_tables(draw)
+            f[k] = dots(left, right, user, item) + self._drawn_kappa(draw) * e
+        centre, spread = f.mean(0), f.std(0, ddof=1)
+        low, high = (
+            self.scale_.outward(self._outcome(centre + sign * width * spread, 0.0)) for sign in (-1, 1)
+        )
+        return score.select("user_id", "item_id", "score").with_columns(
+            pl.Series("low", low), pl.Series("high", high)
+        )
+
+    def means(self, side: str = "items", *, level: float = 0.9, most: int = 2000) -> pl.DataFrame:
+        """Mean expected outcome of every item over all users, or of every user over all items, with intervals.
+
+        What an item's mean rating would be if everybody rated it. Columns: item_id (or user_id), mean, low, high.
+
+        Parameters
+        ----------
+        side: "items" or "users".
+        level: of the credible intervals, in (0, 1).
+        most: users (items) that an average runs over: all of them, or so many, evenly spread.
+
+        Raises
+        ------
+        ParameterError: no such side, or level out of range.  NotFitted.
+        """
+        self._check_fitted()
+        width = quantile_of(level)
+        if side not in ("items", "users"):
+            raise ParameterError(f"'side' of means must be 'items' or 'users'; got {side!r}.")
+        ids = self.items_ if side == "items" else self.users_
+        n, over = len(ids), len(self.users_ if side == "items" else self.items_)
+        some = spread_out(over, most)
+        e: np.ndarray | float = 0.0
+        drawn = np.empty((len(self.draws_), n))
+        size = max(1, CELLS // len(some))
+        for start in range(0, n, size):
+            mine = np.arange(start, min(start + size, n))
+            if self.kappa_:
+                e = (
+                    self.affinity_._affinity(some)[:, mine].T
+                    if side == "items"
+                    else self.affinity_._affinity(mine)[:, some]
+                )
+                e = self._standard(e)
+            for k, draw in enumerate(self.draws_):
+                left, right = self._draw_tables(draw)
+                f = right[mine] @ left[some].T if side == "items" else left[mine] @ right[some].T
+                drawn[k, mine] = self._drawn_outcome(draw, f + self._drawn_kappa(draw) * e).mean(1)
+        centre, spread = drawn.mean(0), drawn.std(0, ddof=1)
+        columns = {
+            "mean": centre,
+            "low": np.maximum(centre - width * spread, 0.0),
+            "high": np.minimum(centre + width * spread, 1.0),
+        }
+        return pl.DataFrame(
+            {f"{side[:-1]}_id": ids.values} | {name: self.scale_.outward(x) for name, x in columns.items()}
+        )
+
+    def selection_shift(self, *, level: float = 0.9) -> dict[str, float]:
+        """By how much selection raises the outcomes of the biased log: a measure of hidden confounding.
+
+        mean, low, high: of the outcome of biased rows less what the same pairs would have if drawn at random, on the
+        outcome's own scale, with a credible interval; share: of the draws in which it is above 0. What features,
+        substitute confounders and latent factors explain of the biased log's level is not in it.
+
+        Raises
+        ------
+        DataError: the model read no randomised rows.  ParameterError: level out of range.  NotFitted.
+        """
+        self._check_fitted()
+        if not self.columns_[0]:
+            raise DataError(
+                "the selection shift is told by randomised rows, and this model read none; fit it to data with an "
+                "unbiased log (and unbiased=True)."
+            )
+        width = quantile_of(level)
+        shift = self.shift_outcome_ * (self.scale_.high - self.scale_.low)
+        centre, spread = float(shift.mean()), float(shift.std(ddof=1))
+        return {
+            "mean": centre,
+            "low": centre - width * spread,
+            "high": centre + width * spread,
+            "share": float((shift > 0).mean()),
+        }
+
+    def _item_vectors(self) -> np.ndarray:
+        """Items by how their scores vary over users."""
+        centred = self.user_table_ - self.user_table_.mean(0)
+        value, vector = np.linalg.eigh(centred.T.astype(np.float64) @ centred)
+        return np.asarray(self.item_table_ @ (vector * np.sqrt(np.maximum(value, 0.0))), np.float32)
+
+    # ------------------------------------------------------------------ saving
+    ARRAYS: ClassVar[tuple[str, ...]] = (
+        *("levels", "user_table", "item_table", "user_variance", "item_variance", "columns"),
+        *("shift_draws", "shift_outcome", "affinity_scale", "platt"),
+    )
+
+    def _state(self) -> dict[str, np.ndarray]:
+        state = {name: np.asarray(getattr(self, f"{name}_")) for name in self.ARRAYS}
+        state["kappa"] = np.array([self.kappa_])
+        state |= {f"likeness.{k}": v for k, v in self.likeness_.state().items()}
+        for f in fields(Draw):
+            state[f"draws.{f.name}"] = np.stack([getattr(draw, f.name) for draw in self.draws_])
+        state |= {f"response.{k}": v for k, v in self.response_.state().items()}
+        if self.exposure_kernel:
+            state |= {f"exposure.{k}": v for k, v in self.exposure_._state().items()}
+        if self.affinity_scale_[1]:
+            state |= {f"affinity.{k}": v for k, v in self.affinity_._state().items()}
+        return state
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        for name in self.ARRAYS:
+            setattr(self, f"{name}_", np.array(state[name]))
+        self.kappa_ = float(state["kappa"][0])
+        drawn = below(state, "draws")
+        columns = [np.array(drawn[f.name]) for f in fields(Draw)]
+        self.draws_ = [Draw(*values) for values in zip(*columns, strict=True)]
+        self.response_ = restored(below(state, "response"))
+        model = None
+        if self.exposure_kernel:
+            model = self.exposure_ = self.exposure.clone()
+            with torch.random.fork_rng(devices=[]):  # initial values are drawn, and replaced at once
+                model._restore(below(state, "exposure"), self.spec_)
+        self.likeness_ = Likeness.restored(below(state, "likeness"), model)
+        self._with_ones()
+        if self.affinity_scale_[1]:
+            self.affinity_ = self.affinity.clone()
+            self.affinity_.spec_, self.affinity_.task_, self.affinity_.scale_ = (
+                self.spec_,
+                self.task_,
+                self.scale_,
+            )
+            self.affinity_._restore(below(state, "affinity"))
+
+
+def quantile_of(level: float) -> float:
+    """Half-width, in standard deviations, of a normal interval.
+
+    Raises
+    ------
+    ParameterError: level outside (0, 1).
+    """
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+        raise ParameterError(f"'level' of an interval must be a number in (0, 1); got {level!r}.")
+    return float(ndtri(0.5 + level / 2))
+
+
+def below(state: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `name`, without it."""
+    return {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
+
+
+def draws_for(rows: int) -> int:
+    """How many draws a log of so many rows is averaged over."""
+    return int(np.clip(WORK // max(rows, 1), *DRAWS))
+
+
+def spread_out(n: int, most: int) -> np.ndarray:
+    """At most `most` of the numbers 0 to n - 1, evenly spread."""
+    return np.unique(np.linspace(0, max(n - 1, 0), min(n, most)).astype(np.int64))
