@@ -426,6 +426,7 @@ LEARNS = {  # a network's name, or that of a model that is fitted first: what it
     "teacher": "A teacher of the randomised log, fitted first",
     "other": "A second item side, of the randomised log",
     "exposure": "A model of whole exposure rows, fitted first",
+    "affinity": "Affinities of exposure, fitted first",
     "ratio": "Weights of users, from classifiers of their features and exposures",
     "deconfounder": "",  # a branch that is off by default
     "prediction": "",

@@ -259,6 +259,13 @@ PAPERS: dict[str, Paper] = {
             2011,
         ),
         Paper(
+            "Gelman2006",
+            "Prior distributions for variance parameters in hierarchical models",
+            "A. Gelman",
+            "Bayesian Analysis 1(3)",
+            2006,
+        ),
+        Paper(
             "Papandreou2010",
             "Gaussian sampling by local perturbations",
             "G. Papandreou, A. L. Yuille",

@@ -28,8 +28,9 @@ from deconrec.kernels.response import Response
 R = TypeVar("R", bound=Response)
 
 CHUNK = 200_000  # rows whose factors are gathered at once
-SHAPE = 1.0  # of the inverse Gamma prior of a variance: worth two observations
-SIZES = {  # NOTE centres of those priors, in units of the noise's variance
+FLOOR = 0.007  # NOTE least rate of a's and b's variances: nobody is quite what their features say
+SCALE = 0.5  # of the half-Cauchy prior of every standard deviation, in units of the noise's
+START = {
     "a": 0.1,
     "b": 0.1,
     "v": 0.03,
@@ -38,7 +39,7 @@ SIZES = {  # NOTE centres of those priors, in units of the noise's variance
     "alpha": 0.1,
     "beta": 0.1,
     "g": 0.1,
-}
+}  # variances
 LATENT = 5.0  # shape of the prior of p's variances, with centre 1: p has the scale, q the size
 GRAND = 4.0  # variance of the intercept's prior, in the same unit
 
@@ -164,7 +165,7 @@ class Sampler(Generic[R]):
         self.users = Side.of(by_user, 1 + h + self.dim, m)
         self.items = Side.of(by_item, 1 + f + self.dim, n)
         n_groups = 1 + int(max(self.phi_group.max(initial=0), self.psi_group.max(initial=0)))
-        size = {name: value * unit for name, value in SIZES.items()}
+        size = {name: value * unit for name, value in START.items()}
         self.variance = {
             "a": np.full(1, size["a"]),
             "b": np.full(1, size["b"]),
@@ -176,6 +177,8 @@ class Sampler(Generic[R]):
             "p": np.ones(self.dim),
             "q": np.full(self.dim, size["q"]),
         }
+        # A half-Cauchy standard deviation is an inverse Gamma variance whose rate is drawn too [Gelman2006].
+        self.rate = {name: self.variance[name] / 2 for name in size}
         self.g = np.zeros((1 + f, 1 + h), np.float32)
         self.g[0, 0] = self.start
         self.d = np.zeros(self.columns.shape[1], np.float32)
@@ -337,8 +340,8 @@ class Sampler(Generic[R]):
         if factor <= 0:
             return
         old = self.variance[name][places]
-        size = SHAPE * SIZES[name] * self.response.unit**2
-        change = -size * (1.0 / old).sum() * (factor**-2 - 1.0) - (2 * SHAPE + 1) * len(old) * np.log(factor)
+        rate = self.rate[name][places]
+        change = -float((rate / old).sum()) * (factor**-2 - 1.0) - 2.0 * len(old) * np.log(factor)
         if np.log(self.rng.random()) < change:
             block[:, columns] *= np.float32(factor)
             self.variance[name][places] = old * factor**2
@@ -349,25 +352,29 @@ class Sampler(Generic[R]):
         f, h, unit = self.phi.shape[1], self.psi.shape[1], self.response.unit**2
         v, a, b = self.variance, self.phi_group, self.psi_group
 
-        def drawn(x: np.ndarray, name: str) -> float:
+        def draw(name: str, at: int | tuple[int, int], x: np.ndarray) -> None:
             square = float((x.astype(np.float64) ** 2).sum())
-            return float((square / 2 + SHAPE * SIZES[name] * unit) / self.rng.gamma(SHAPE + x.size / 2))
+            value = (square / 2 + self.rate[name][at]) / self.rng.gamma((1 + x.size) / 2)
+            v[name][at] = value
+            rate = self.rng.exponential() / (1.0 / (SCALE**2 * unit) + 1.0 / value)
+            self.rate[name][at] = rate + FLOOR * unit * (name in "ab")
 
-        v["a"][0], v["b"][0] = drawn(self.u[:, 0], "a"), drawn(self.i[:, 0], "b")
+        draw("a", 0, self.u[:, 0])
+        draw("b", 0, self.i[:, 0])
         for group in range(len(v["v"])):
             mine, other = np.flatnonzero(a == group), np.flatnonzero(b == group)
             if len(other):
-                v["v"][group] = drawn(self.u[:, 1 + other], "v")
-                v["beta"][group] = drawn(self.g[0, 1 + other], "beta")
+                draw("v", group, self.u[:, 1 + other])
+                draw("beta", group, self.g[0, 1 + other])
             if len(mine):
-                v["w"][group] = drawn(self.i[:, 1 + mine], "w")
-                v["alpha"][group] = drawn(self.g[1 + mine, 0], "alpha")
+                draw("w", group, self.i[:, 1 + mine])
+                draw("alpha", group, self.g[1 + mine, 0])
             for theirs in range(len(v["v"])):
                 both = np.ix_(1 + mine, 1 + np.flatnonzero(b == theirs))
                 if self.g[both].size:
-                    v["g"][group, theirs] = drawn(self.g[both], "g")
+                    draw("g", (group, theirs), self.g[both])
         for k in range(self.dim):
-            v["q"][k] = drawn(self.i[:, 1 + f + k], "q")
+            draw("q", k, self.i[:, 1 + f + k])
             p = self.u[:, 1 + h + k]
             v["p"][k] = (float(p @ p) / 2 + LATENT) / self.rng.gamma(LATENT + len(p) / 2)
 

@@ -1,35 +1,32 @@
 """Grounded GP: the potential outcome as one Gaussian process, grounded by randomised ratings.
 
-Idea. Exposures reveal the hidden confounder (paper 1), randomised ratings ground what remains (paper 2), and one
+Idea. Exposures reveal the hidden confounder (paper 1), randomised ratings ground what remains (paper 2); one
 probabilistic model holds both. The score of a pair is a sum of a level, a user, an item, their interaction and latent
-factors; the user's and item's features, and the singular vectors of exposures as substitute confounder, say which
-users and items are alike. Biased rows differ from randomised ones by a shift that only a randomised log can tell.
+factors. Features and substitute confounders say which users and items are alike. Biased rows differ from randomised
+ones by a shift that only a randomised log can tell.
 
-Model.
-    f_ui = mu + a_u + b_i + g(u, i) + p_u . q_i + kappa e_ui                 potential score
-    g    ~ GP(0, x1 Ku Ki + x2 1[u = u'] Ki + x3 Ku 1[i = i'])               interaction
-    Ku   = phi_u . phi_u'      phi_u = (kernel features of x_u, z_u, log activity); psi_i alike
-    a_u  ~ N(alpha . phi_u, s_a)     b_i ~ N(beta . psi_i, s_b)     p, q ~ N(0, s_p), N(0, s_q)
-    y_ui = f_ui + o_ui (d_0 + d_1 log n_i + d_2 log n_u) + noise             o = 1 in the biased log: selection shift
-    r_ui follows y_ui by an ordered probit (levels) or is y_ui itself (continuous ratings): `kernels.response`
-
-    z_u     substitute confounder of `exposure`; items' part: ridge regression of their exposures on z
-    n_i n_u counts of the biased log, standardised logs    e_ui  exposure affinity of `affinity`, standardised
-    kappa   learned from randomised rows alone: in the biased log, e is a cause of being there. Without randomised rows
-            it is 0, or, where other users' held-out rows judge (users protocol), the best for these
-    s, x    variances, drawn with everything else
-
-All of it is drawn from its posterior by Gibbs sampling (`kernels.bilinear`); predictions average over draws.
+Risk (predictions are means under the posterior).
+    f_ui = mu + a_u + b_i + g(u, i) + p_u . q_i + kappa e_ui
+    g    ~ GP(0, x1 Ku Ki + x2 1[u = u'] Ki + x3 Ku 1[i = i']),   Ku = phi_u . phi_u',   Ki = psi_i . psi_i'
+    a_u  ~ N(alpha . phi_u, s_a)     b_i ~ N(beta . psi_i, s_b)     p_uk ~ N(0, s_pk)     q_ik ~ N(0, s_qk)
+    y_ui = f_ui + o_ui (d_0 + d_1 log n_i + d_2 log n_u) + noise;   r_ui follows y_ui
+    phi_u   kernel features of x_u; z_u of `exposure`; log n_u. psi_i alike: `exposure.likeness`
+    o_ui    1 in the biased log: (d_0, d_1, d_2) is the selection shift       n_i, n_u   counts of the biased log
+    e_ui    exposure affinity of `affinity`           r   levels by an ordered probit, else y itself: `kernels.response`
+    kappa   learned from randomised rows alone, as e is a cause of being in the biased log. Without them it is 0, or,
+            where other users' held-out rows judge (users protocol), the one that is best for these
+    s, x    variances, drawn with everything else (`kernels.bilinear`)
 
 Needs.      a biased log. A randomised log grounds level, shift and kappa; features enter where there are some.
-Assumes.    given features, z and what the latent factors see, selection moves all scores of the biased log by the shift
-            alone. A confounder of single pairs that changes who is picked within a user's list is beyond it.
-Limits.     no features, no exposure model, dim = 0: main effects alone.  No randomised log: no shift.  One level: the
-            prior.  kappa towards infinity: the order of the exposure affinity.
-Deviations. the model is the library's own. 1. Cuts of the probit are estimated, not drawn. 2. G couples only the
-            leading `interactions` features of either side exactly within a sweep (`kernels.bilinear`). 3. New users are
-            answered with the item side of `FOLD` draws, their own part at its most probable value.
-Paper.      [Salakhutdinov2008] for the sampler of p and q; the parts it joins are [Zhu2024] and [Li2023]
+Assumes.    no confounder of a single item, for z to stand in for it; representative randomised rows, for the level.
+            Given features, z and latent factors, selection moves all scores by the shift alone.
+Limits.     no features, exposure_kernel = false, dim = 0: user and item effects alone. No randomised log: no shift. One
+            level everywhere: that level. A large kappa: the order of the exposure affinity.
+Deviations. 1. The model is the library's own; the sampler of p and q is the paper's. 2. Variances have half-Cauchy
+            priors, and move with their coefficients too; the paper's are Wishart. 3. Cuts of the probit are estimated,
+            not drawn. 4. New users are answered with the item side of a few draws, their own part at its most
+            probable value.
+Paper.      [Salakhutdinov2008]; what it joins is of [Zhu2024] and [Li2023]
 """
 
 from __future__ import annotations
