@@ -32,6 +32,8 @@ from deconrec.pairs import Rows
 from deconrec.parameters import Search, parameter
 from deconrec.random import numpy_generator
 
+TOLERANCE = 1e-5  # relative, of a singular value
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SVDExposure(ExposureModel):
@@ -54,7 +56,7 @@ class SVDExposure(ExposureModel):
         vectors = np.zeros((data.n_items, 0))
         if k > 1:
             start = numpy_generator(self.seed, "singular vectors").standard_normal(min(data.shape))
-            _, value, right = svds(scaled.tocsr(), k=k, v0=start)
+            _, value, right = svds(scaled.tocsr(), k=k, v0=start, tol=TOLERANCE)
             order = np.argsort(-value)[1:]
             # The sign of a singular vector is the solver's choice.
             vectors = right[order].T * np.sign(right[order].sum(1) + 1e-12)

@@ -28,6 +28,7 @@ from deconrec.kernels.response import Response
 R = TypeVar("R", bound=Response)
 
 CHUNK = 200_000  # rows whose factors are gathered at once
+SETTLED, EVERY = 20, 4  # sweeps that move standard deviations with their blocks: the first, then every fourth
 FLOOR = 0.007  # NOTE least rate of a's and b's variances: nobody is quite what their features say
 SCALE = 0.5  # of the half-Cauchy prior of every standard deviation, in units of the noise's
 START = {
@@ -191,6 +192,7 @@ class Sampler(Generic[R]):
         self.f += dots(self.u[:, 1 + h :], self.i[:, 1 + f :], self.user, self.item)
         self.mean_u, self.mean_i = self.u, self.i
         self.before_g = self.g
+        self.swept = 0
         self._gram: np.ndarray | None = None
         self._weighed: np.ndarray | None = None
 
@@ -211,8 +213,10 @@ class Sampler(Generic[R]):
         self.f += change
         self.before_g = self.g.copy()
         self._explained()
-        self._scales(y, w)
+        if self.swept < SETTLED or self.swept % EVERY == 0:
+            self._scales(y, w)
         self._variances()
+        self.swept += 1
 
     def priors(self) -> tuple[np.ndarray, np.ndarray]:
         """Precisions of users' (a, v, p) and of items' (b, w, q)."""

@@ -60,7 +60,7 @@ from deconrec.random import numpy_generator
 
 LEVELS = 12  # NOTE distinct ratings up to which they are levels; beyond, they are continuous
 WORK = 20_000_000  # NOTE rows drawn in all, from which the number of draws follows
-DRAWS = (30, 200)  # fewest and most draws that predictions average over
+DRAWS = (20, 200)  # fewest and most draws that predictions average over
 FOLD = 16  # draws that new users are answered with
 ROUNDS = 8  # NOTE of a new user's own part; the last moves scores by less than 0.01
 WIDE = 128  # columns of latent factors that are collected before they are compressed
@@ -95,9 +95,11 @@ class GroundedGP(Estimator):
     dim: int = parameter(8, "latent factors p and q; 0 = none", low=0, search=Search(0, 32, whole=True))
     interactions: int = parameter(12, "leading features of either side that interact exactly", low=0)
     copies: int = parameter(1, "ratings that a randomised row counts as", low=1)
-    burn: int = parameter(20, "sweeps before the first draw", low=1)
+    burn: int | None = parameter(
+        None, "sweeps before the first draw; None = 10 to 20, half the number of draws", low=1
+    )
     draws: int | None = parameter(
-        None, "draws that predictions average over; None = 30 to 200, fewer for larger logs", low=2
+        None, "draws that predictions average over; None = 20 to 200, fewer for larger logs", low=2
     )
     kept: int = parameter(40, "draws that are kept for intervals and new users, at most", low=2)
     seed: int = parameter(0, "draws the posterior, initial values and the hold-out", low=0)
@@ -270,7 +272,7 @@ class GroundedGP(Estimator):
     def _run(self, sampler: Sampler[Ordinal | Gaussian], n_biased: int, steps: int) -> None:
         """Burn in, draw, and keep what answers are made from."""
         n, m, h, f = *self._sizes(), self.psi_1_.shape[1], self.phi_1_.shape[1]
-        for _ in range(self.burn):
+        for _ in range(int(np.clip(steps // 2, 10, 20)) if self.burn is None else self.burn):
             sampler.sweep()
         linear_u, linear_i = np.zeros((n, h)), np.zeros((m, f))
         latent_u, latent_i = np.zeros((n, 0), np.float32), np.zeros((m, 0), np.float32)
