@@ -124,7 +124,7 @@ def test_recommend_explores(capsys: pytest.CaptureFixture[str], model: Path) -> 
     assert shown.group_by("user_id").len()["len"].to_list() == [3] * 400
     code, _, err = run(capsys, *explored, "--explore", "luck")
     assert code == 2
-    assert "'epsilon-greedy' or 'plackett-luce'" in err
+    assert "'epsilon-greedy', 'plackett-luce' or 'posterior'" in err
 
 
 def test_a_users_draw_is_its_own(model: Path) -> None:

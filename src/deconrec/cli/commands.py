@@ -17,6 +17,7 @@ from deconrec.cli import (
     report,
     reproduce,
     simulate,
+    value,
 )
 
 
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command("recommend")(recommend.recommend)
     app.command("compare")(compare.compare)
     app.command("reproduce")(reproduce.reproduce)
+    app.command("value")(value.value)
     app.command("effects")(effects.effects)
     app.command("report")(report.report)
     app.command("simulate")(simulate.simulate)

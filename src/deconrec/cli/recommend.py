@@ -30,7 +30,8 @@ def recommend(
         typer.Option(
             "--explore",
             metavar="POLICY",
-            help="Draw lists at random: epsilon-greedy or plackett-luce; adds the column propensity.",
+            help="Draw lists at random: epsilon-greedy, plackett-luce, or posterior (grounded-gp); adds the column "
+            "propensity.",
         ),
     ] = None,
     epsilon: Annotated[

@@ -281,3 +281,69 @@ def finite(value: Any) -> Any:
         number = value.item() if hasattr(value, "item") else value
         return None if isinstance(number, float) and not math.isfinite(number) else number
     return value
+
+
+# ---------------------------------------------------------------------- the value of randomised ratings
+class Point(Record):
+    """A method at a size of U: mean over seeds, 95 % interval.
+
+    share: of the randomised log; rows: of U.  ran: the method that was run.
+    """
+
+    method: str
+    share: float
+    rows: int
+    ran: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Gain(Record):
+    """What a method gains from `rows` randomised rows over `over` of them: paired over seeds."""
+
+    method: str
+    over: int
+    rows: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    test: str
+    n: int
+
+
+class Value(Record):
+    """The record of `deconrec value`.
+
+    missing: methods and sizes that could not be run, and why.  answer: what it comes to, in sentences.
+    """
+
+    dataset: str
+    metric: str
+    protocol: dict[str, Any]
+    points: list[Point]
+    gains: list[Gain]
+    answer: list[str]
+    missing: list[str] = Field(default_factory=list)
+    environment: dict[str, Any]
+
+    def to_json(self) -> str:
+        """The record as JSON."""
+        return json.dumps(self.model_dump(), indent=1, allow_nan=False)
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods, in the order asked for."""
+        return list(dict.fromkeys(p.method for p in self.points))
+
+    def point(self, method: str, rows: int) -> Point | None:
+        """A method at a number of rows, or None."""
+        return next((p for p in self.points if p.method == method and p.rows == rows), None)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of rows, rising."""
+        return sorted({p.rows for p in self.points})

@@ -135,7 +135,7 @@ class Sampler(Generic[R]):
     user, item: (N,) codes of the rows.  copies: (N,) whole numbers >= 1: ratings that a row counts as.
     response: of the same rows.  columns: (N, S) s_ui.
     dim: of p and q.
-    level: (S,) variances of d's prior, in units of the noise's variance.
+    spread: (S,) variances of d's prior, in units of the noise's variance.
     interactions: features of either side (the first of them) that G couples exactly; the others' part of G moves with
         the deviations alone.
     start: first value of f.
@@ -150,6 +150,7 @@ class Sampler(Generic[R]):
     copies: np.ndarray
     response: R
     columns: np.ndarray
+    spread: np.ndarray
     dim: int
     rng: np.random.Generator
     interactions: int = 12
@@ -250,7 +251,9 @@ class Sampler(Generic[R]):
         right[size:] = c.T @ (w * rest)
         old = np.concatenate([self.g[:f, :h].reshape(-1), self.d]).astype(np.float64)
         right += system @ old
-        prior = np.concatenate([self._g_prior()[:f, :h].reshape(-1), np.full(s, self.response.unit**-2)])
+        prior = np.concatenate(
+            [self._g_prior()[:f, :h].reshape(-1), 1.0 / (self.spread * self.response.unit**2)]
+        )
         system[np.arange(len(prior)), np.arange(len(prior))] += prior
         factor = cho_factor(system, lower=True)
         noise = solve_triangular(factor[0], self.rng.standard_normal(len(prior)), lower=True, trans=1)

@@ -58,6 +58,10 @@ from deconrec.methods.wmf import WMF
 from deconrec.parameters import Search, nuisance, parameter
 from deconrec.random import numpy_generator
 
+SHIFT, KAPPA = (
+    (1.0, 0.05, 0.05),
+    0.05,
+)  # NOTE prior variances; a few randomised rows are not to order items by counts
 LEVELS = 12  # NOTE distinct ratings up to which they are levels; beyond, they are continuous
 WORK = 20_000_000  # NOTE rows drawn in all, from which the number of draws follows
 DRAWS = (20, 200)  # fewest and most draws that predictions average over
@@ -201,6 +205,7 @@ class GroundedGP(Estimator):
             copies=copies,
             response=response,
             columns=columns,
+            spread=np.array([*SHIFT, KAPPA])[: columns.shape[1]],
             dim=self.dim,
             rng=rng,
             interactions=self.interactions,

@@ -1,0 +1,92 @@
+"""`deconrec value DATA`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deconrec.cli import output
+from deconrec.cli.compare import split_names
+from deconrec.cli.options import Json, Quiet, Root, threads
+
+
+def value(
+    data: Annotated[str, typer.Argument(help="A catalogue name or a TOML data file, with a randomised log.")],
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            metavar="A,B,...",
+            help="Methods, separated by commas (default: grounded-gp, res-dr, autodebias, mf-combined).",
+        ),
+    ] = None,
+    shares: Annotated[
+        str | None,
+        typer.Option(
+            "--shares",
+            metavar="S,...",
+            help="Shares of the randomised log that train, rising (default: 0,0.01,0.02,0.05,0.1,0.2,0.3).",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Splits (or fresh worlds).")] = 10,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The first seed.")] = 0,
+    metric: Annotated[
+        str | None, typer.Option("--metric", metavar="M", help="One metric (default: the headline).")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    root: Root = None,
+    report: Annotated[
+        str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML page.")
+    ] = None,
+    picture: Annotated[
+        str | None, typer.Option("--picture", metavar="FILE", help="Write the picture as .png or .svg.")
+    ] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw what randomised ratings are worth: methods over the size of the randomised log that they are given.
+
+    The test rows are the same for every size, and a smaller part is contained in a larger one.
+    """
+    from deconrec.experiments.value import METHODS, SHARES
+    from deconrec.experiments.value import value as run
+    from deconrec.report.value import check_picture, table, write_picture, write_value
+
+    check_picture(picture)
+    threads()
+    found = run(
+        data,
+        METHODS if methods is None else split_names(methods),
+        shares=SHARES if shares is None else _numbers(shares),
+        seeds=range(seed, seed + seeds),
+        metric=metric,
+        workers=workers,
+        root=root,
+        progress=not quiet,
+    )
+    if json:
+        output.write_json(found.to_json(), json)
+    if json != "-":
+        output.show(table(found))
+        for sentence in (*found.answer, *(f"missing: {m}" for m in found.missing)):
+            output.say(sentence)
+    if picture is not None:
+        output.say(f"picture: {write_picture(found, picture)}")
+    if report is not None:
+        output.say(f"report: {write_value(found, report)}")
+
+
+def _numbers(text: str) -> list[float]:
+    """Numbers separated by commas.
+
+    Raises
+    ------
+    ParameterError.
+    """
+    from deconrec.errors import ParameterError
+
+    try:
+        return [float(part) for part in split_names(text)]
+    except ValueError as error:
+        raise ParameterError(f"--shares must be numbers separated by commas; got '{text}'.") from error
