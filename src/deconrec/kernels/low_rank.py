@@ -1,8 +1,9 @@
 """Low-rank features of a Gaussian kernel on feature vectors, by Nystrom's method [Williams2001].
 
-    K(x, y) = exp(-|x - y|^2 / (2 F))      F columns, each standardised: the length is that of a typical vector
+    K(x, y) = exp(-|x - y|^2 / (4 F))      F columns of deviation 1: between typical vectors K is exp(-1/2)
     phi(x)  = K(x, L) V lambda^-1/2         L landmarks, V and lambda the leading eigenvectors and -values of K(L, L)
 
+Columns of two values, categories as a rule, share one scale: members of a rare one are not far from everybody.
 phi(x) . phi(y) is then the kernel's best approximation of that rank on the landmarks. Features are centred, and scaled
 so that the mean square of their length is 1: a coefficient's variance means the same whatever they were made of.
 """
@@ -41,7 +42,10 @@ class LowRank:
         x = np.asarray(x, np.float64)
         scale = x.std(0) if len(x) else np.zeros(x.shape[1])
         columns = np.flatnonzero(scale > 1e-6)
-        mean, scale = x[:, columns].mean(0) if len(x) else scale[columns], scale[columns]
+        mean, scale = x[:, columns].mean(0) if len(x) else scale[columns], scale[columns].copy()
+        two = [len(np.unique(x[:, column])) == 2 for column in columns]
+        if any(two):
+            scale[two] = np.sqrt((scale[two] ** 2).mean())
         x = (x[:, columns] - mean) / scale
         chosen = np.sort(rng.choice(len(x), min(LANDMARKS, len(x)), replace=False))
         landmarks = x[chosen]
@@ -76,5 +80,5 @@ class LowRank:
 def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(n, m) Gaussian kernel of standardised rows x (n, F) and y (m, F)."""
     square = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2.0 * (x @ y.T)
-    out: np.ndarray = np.exp(np.maximum(square, 0.0) / (-2.0 * max(x.shape[1], 1)))
+    out: np.ndarray = np.exp(np.maximum(square, 0.0) / (-4.0 * max(x.shape[1], 1)))
     return out

@@ -55,7 +55,7 @@ from deconrec.kernels.als import Entries
 from deconrec.kernels.bilinear import Draw, Sampler, Side, compressed, dots, update
 from deconrec.kernels.response import Gaussian, Ordinal, restored
 from deconrec.methods.wmf import WMF
-from deconrec.parameters import Search, nuisance, parameter
+from deconrec.parameters import nuisance, parameter
 from deconrec.random import numpy_generator
 
 SHIFT, KAPPA = (
@@ -96,7 +96,7 @@ class GroundedGP(Estimator):
         {"wmf": WMF},
     )
     head: bool = parameter(True, "let exposure affinities enter the score, with coefficient kappa")
-    dim: int = parameter(8, "latent factors p and q; 0 = none", low=0, search=Search(0, 32, whole=True))
+    dim: int = parameter(8, "latent factors p and q; 0 = none", low=0)
     interactions: int = parameter(12, "leading features of either side that interact exactly", low=0)
     copies: int = parameter(1, "ratings that a randomised row counts as", low=1)
     burn: int | None = parameter(
