@@ -185,17 +185,45 @@ def test_the_chain_has_the_dense_posterior_and_its_shift(interactions, monkeypat
         sampler.sweep()
         if step >= 100:
             drawn.append(coefficients(sampler))
-    drawn = np.array(drawn)
-    f, d = drawn @ pairs.T, drawn[:, sampler.g.size]
+    drawn, size = np.array(drawn), sampler.g.size
+    spread = np.sqrt(np.diag(covariance))
+    assert (np.abs(drawn.mean(0) - mean) < 5 * batch_error(drawn)).all()
+    # A wrong shift fits the biased rows as well as the right one: it is asked for itself.
+    assert batch_error(drawn)[size] < 0.1 * spread[size]
+    np.testing.assert_allclose(drawn.std(0)[: size + 1], spread[: size + 1], rtol=0.1)
+    for part in np.split(
+        drawn.std(0) / spread, [size + 1, size + 1 + n, size + 1 + 3 * n, size + 1 + 3 * n + m]
+    ):
+        assert part.mean() == pytest.approx(1, abs=0.05)
+    f = drawn @ pairs.T
     assert (np.abs(f.mean(0) - pairs @ mean) < 5 * batch_error(f)).all()
-    # With little noise in the shift, rows may be fitted well by a wrong one: it is asked for itself.
-    error = batch_error(d[:, None])[0]
-    spread = np.sqrt(covariance[sampler.g.size, sampler.g.size])
-    assert error < 0.2 * spread
-    assert abs(d.mean() - mean[sampler.g.size]) < 5 * error
-    assert d.std() == pytest.approx(spread, rel=0.15)
     wanted = np.sqrt(np.einsum("nk,kl,nl->n", pairs, covariance, pairs))
     np.testing.assert_allclose(f.std(0), wanted, rtol=0.15)
+
+
+@pytest.mark.parametrize("s", [1, 3])
+def test_the_coupled_part_and_the_shift_are_drawn_from_their_normal_given_the_rest(s):
+    sampler = chain(s=s, dim=2, seed=1, interactions=2)
+    for _ in range(3):
+        sampler.sweep()
+    rows = zip(sampler.user, sampler.item, sampler.columns, strict=True)
+    size, coupled = sampler.g.size, np.zeros((4, 3), bool)
+    coupled[:3] = True  # the third feature of users is not
+    here = np.append(coupled.ravel(), np.ones(s, bool)).nonzero()[0]
+    x = np.array([regressors(sampler, *row) for row in rows])[:, here]
+    y, weight = sampler.response.outcome, sampler.copies / NOISE
+    precision = x.T @ (x * weight[:, None]) + np.diag(1 / prior_variances(sampler)[here])
+    others = sampler.f - x @ coefficients(sampler)[here]
+    mean, covariance = np.linalg.solve(precision, x.T @ (weight * (y - others))), np.linalg.inv(precision)
+    before, draws, n = sampler.g.copy(), [], 4000
+    for _ in range(n):
+        sampler._globals(y - sampler.f, weight.astype(np.float32))
+        draws.append(coefficients(sampler)[: size + s])
+    np.testing.assert_array_equal(sampler.g[3], before[3])
+    draws, variance = np.array(draws)[:, here], np.diag(covariance)
+    assert (np.abs(draws.mean(0) - mean) < 5 * np.sqrt(variance / n)).all()
+    error = np.sqrt((np.outer(variance, variance) + covariance**2) / n)
+    assert (np.abs(np.cov(draws.T) - covariance) < 5 * error).all()
 
 
 def recomputed(sampler):

@@ -23,7 +23,7 @@ def wanted_kernel(x, y=None):
     """The kernel of x (and y) on x's standardised columns, by distances."""
     mean, scale = x.mean(0), x.std(0)
     other = x if y is None else y
-    return np.exp(-cdist((x - mean) / scale, (other - mean) / scale, "sqeuclidean") / (2 * x.shape[1]))
+    return np.exp(-cdist((x - mean) / scale, (other - mean) / scale, "sqeuclidean") / (4 * x.shape[1]))
 
 
 def centred(k):
@@ -35,7 +35,7 @@ def centred(k):
 def test_the_kernel_is_one_of_distances():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(5, 4)), rng.normal(size=(7, 4))
-    np.testing.assert_allclose(kernel(x, y), np.exp(-(cdist(x, y) ** 2) / 8), rtol=1e-10)
+    np.testing.assert_allclose(kernel(x, y), np.exp(-(cdist(x, y) ** 2) / 16), rtol=1e-10)
 
 
 def test_products_at_full_rank_are_the_centred_kernel():
@@ -88,6 +88,17 @@ def test_constant_columns_units_and_origins_do_not_matter():
     changed = wide.copy()
     changed[:, [0, 3]] = 99
     np.testing.assert_array_equal(got(changed), b)
+
+
+def test_columns_of_two_values_share_one_scale_in_which_a_rare_category_is_not_far():
+    x = features(n=40)
+    kind = np.eye(3)[np.repeat([0, 1, 2], [1, 19, 20])]
+    got = fitted(np.column_stack([x, kind]))
+    np.testing.assert_allclose(got.scale[:3], x.std(0))
+    np.testing.assert_allclose(got.scale[3:], np.sqrt((kind.std(0) ** 2).mean()))
+    pure = fitted(kind)
+    apart = cdist(pure(np.eye(3)), pure(np.eye(3)))
+    np.testing.assert_allclose(apart[np.triu_indices(3, 1)], apart[0, 1], rtol=1e-4)
 
 
 @pytest.mark.parametrize(
