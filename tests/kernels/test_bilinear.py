@@ -226,6 +226,46 @@ def test_the_coupled_part_and_the_shift_are_drawn_from_their_normal_given_the_re
     assert (np.abs(np.cov(draws.T) - covariance) < 5 * error).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "dim"), [("a", 0), ("v", 0), ("b", 0), ("w", 0), ("q", 1), ("q", 3), ("q", 8)]
+)
+def test_a_block_moves_with_its_standard_deviation_as_the_rows_and_the_prior_say(name, dim):
+    """All else fixed, the factor c of both has one density, which a grid of its values integrates."""
+    sampler = chain(dim=dim, seed=2)
+    for _ in range(5):
+        sampler.sweep()
+    y, w = sampler.response.outcome, (sampler.copies / NOISE).astype(np.float32)
+    f, h = sampler.phi.shape[1], sampler.psi.shape[1]
+    own, latent = np.array([0]), np.arange(dim)
+    block, columns, table, regressor = {
+        "a": (sampler.u, own, sampler.psi_1, own),
+        "v": (sampler.u, own + 2, sampler.psi_1, own + 2),
+        "b": (sampler.i, own, sampler.phi_1, own),
+        "w": (sampler.i, own + 3, sampler.phi_1, own + 3),
+        "q": (sampler.i, 1 + f + latent, sampler.u, 1 + h + latent),
+    }[name]
+    places = list(latent) if name == "q" else [len(sampler.variance[name]) - 1]
+    if name in "vw":  # the only feature of its group
+        assert (sampler.psi_group if name == "v" else sampler.phi_group).tolist().count(places[0]) == 1
+    mine, other = (sampler.user, sampler.item)[:: 1 if name in "av" else -1]
+    part = (block[:, columns][mine] * table[:, regressor][other]).sum(1).astype(float)
+    rest, first, rate = y - sampler.f, sampler.variance[name][places].copy(), sampler.rate[name][places]
+    c = np.linspace(1e-3, 12, 40_000)
+    # Variances of shape 1/2: a standard deviation s has density exp(-rate / s^2) / s^2; c scales all of them at once.
+    log = -(len(first) + 1) * np.log(c) - (rate / first).sum() / c**2
+    log -= 0.5 * ((w @ part**2) * (c - 1) ** 2 - 2 * (w * part) @ rest * (c - 1))
+    p = np.exp(log - log.max()) / np.exp(log - log.max()).sum()
+    drawn = []
+    for _ in range(6000):
+        sampler._scale(block, columns, table, regressor, name, places, y, w)
+        drawn.append(np.sqrt(sampler.variance[name][places[0]] / first[0]))
+    drawn = np.array(drawn)[:, None] ** [1, 2]
+    wanted = p @ c, p @ c**2
+    assert (np.abs(drawn.mean(0) - wanted) < 4.5 * batch_error(drawn)).all(), (drawn.mean(0), wanted)
+    assert (batch_error(drawn) < 0.04 * np.array(wanted)).all()
+    np.testing.assert_allclose(sampler.f, recomputed(sampler), atol=2e-3)
+
+
 def recomputed(sampler):
     """F of every row from its parts, one row at a time."""
     h, f = sampler.psi.shape[1], sampler.phi.shape[1]
@@ -336,11 +376,11 @@ def quantiles(name, at, unit):
     [
         ("gaussian", {"dim": 0}),
         ("gaussian", {"dim": 1, "interactions": 1}),
-        ("binary", {"dim": 1}),
+        ("binary", {"dim": 3}),
     ],
 )
 def test_sweeps_with_new_outcomes_in_turn_leave_the_prior_as_it_is(response, settings):
-    """Chains that start in the joint distribution of unknowns and outcomes must stay in it [Geweke2004].
+    """Geweke's test: chains that start in the joint distribution of unknowns and outcomes must stay in it.
 
     Every chain is one independent observation, so that no mixing is needed for the errors to be right.
     """

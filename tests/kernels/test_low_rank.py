@@ -135,3 +135,11 @@ def test_a_restored_map_is_the_same_map():
     again = LowRank.restored({name: np.array(value) for name, value in got.state().items()})
     np.testing.assert_array_equal(again(x), got(x))
     assert again.state().keys() == got.state().keys()
+
+
+def test_a_two_valued_column_counts_the_same_in_any_unit():
+    rng = np.random.default_rng(5)
+    x = rng.integers(0, 2, (40, 3)).astype(float)
+    plain = LowRank.of(x, 8, np.random.default_rng(0))(x)
+    scaled = LowRank.of(x * [1.0, 1000.0, -0.01], 8, np.random.default_rng(0))(x * [1.0, 1000.0, -0.01])
+    np.testing.assert_allclose(scaled @ scaled.T, plain @ plain.T, atol=1e-4)

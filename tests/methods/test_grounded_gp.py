@@ -269,3 +269,15 @@ def test_intervals_cover_and_the_truth_is_nearer_than_without_grounding(confound
         errors.append(mse[0] - mse[1])
     assert 0.85 <= np.mean(covered) <= 0.95, covered
     assert np.mean(errors) < (0.001 if confounding == 0 else -0.0005), errors
+
+
+def test_one_user_is_enough() -> None:
+    rows = pl.DataFrame({"user_id": [0] * 5, "item_id": range(5), "rating": [1.0, 2, 3, 4, 5]})
+    gp = GroundedGP(burn=2, draws=4).fit(Dataset.from_frames(rows, rating_range=(1.0, 5.0)))
+    assert np.isfinite(gp.score()).all()
+
+
+def test_a_search_has_nothing_to_tune() -> None:
+    from deconrec.experiments.search import search_space
+
+    assert search_space(GroundedGP()) == {}

@@ -72,7 +72,8 @@ class Likeness:
             out._map = low_rank(data.user_features, rank, rng)
         if model is not None:
             z = substitutes(model, data).astype(np.float64)
-            value, vector = np.linalg.eigh(np.cov(z.T).reshape(z.shape[1], -1))
+            centred = z - z.mean(0)
+            value, vector = np.linalg.eigh(centred.T @ centred / max(len(z) - 1, 1))
             value, vector = value[::-1], vector[:, ::-1]
             most = max(value[0], 1e-300)
             kept = min(exposure_rank, int((value > 1e-9 * most).sum()))

@@ -348,7 +348,7 @@ class Sampler(Generic[R]):
             return
         old = self.variance[name][places]
         rate = self.rate[name][places]
-        change = -float((rate / old).sum()) * (factor**-2 - 1.0) - 2.0 * len(old) * np.log(factor)
+        change = -float((rate / old).sum()) * (factor**-2 - 1.0) - (len(old) + 1.0) * np.log(factor)
         if np.log(self.rng.random()) < change:
             block[:, columns] *= np.float32(factor)
             self.variance[name][places] = old * factor**2

@@ -45,7 +45,8 @@ class LowRank:
         mean, scale = x[:, columns].mean(0) if len(x) else scale[columns], scale[columns].copy()
         two = [len(np.unique(x[:, column])) == 2 for column in columns]
         if any(two):
-            scale[two] = np.sqrt((scale[two] ** 2).mean())
+            width = np.ptp(x[:, columns[two]], axis=0)  # 0 and 1, whatever their unit
+            scale[two] = width * np.sqrt(((scale[two] / width) ** 2).mean())
         x = (x[:, columns] - mean) / scale
         chosen = np.sort(rng.choice(len(x), min(LANDMARKS, len(x)), replace=False))
         landmarks = x[chosen]

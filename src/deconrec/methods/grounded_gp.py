@@ -134,6 +134,12 @@ class GroundedGP(Estimator):
         return Tags(uses_unbiased=self.unbiased, uses_features=self.features, shape="both", uses_rating=True)
 
     @property
+    def inert(self) -> frozenset[str]:
+        """All that its parts would have tuned: what matters is drawn, and a hold-out of the biased log tells little."""
+        parts = {"exposure": self.exposure, "affinity": self.affinity}
+        return frozenset(f"{name}.{one}" for name, part in parts.items() for one in part.get_params())
+
+    @property
     def exposure_model(self) -> ExposureModel | None:
         """The fitted model of exposures."""
         return getattr(self, "exposure_", None) if self.exposure_kernel else None
