@@ -10,7 +10,7 @@ mean squared length 1, and columns stand in the order of their variance. Whoever
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class Likeness:
     item_activity: np.ndarray
     model: ExposureModel | None
     _map: LowRank | None = None
+    _item_map: LowRank | None = None
     _turn: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
@@ -64,12 +65,14 @@ class Likeness:
             np.bincount(code, minlength=n)
             for code, n in zip((data.biased.user, data.biased.item), data.shape, strict=True)
         )
-        activity = standardised_log(counts_i, centre_and_spread(counts_i)).astype(np.float32)
         group = np.zeros(0, np.int64)
-        out = cls(nothing, nothing, group, group, activity, model)
+        out = cls(nothing, nothing, group, group, nothing, model)
         out._turn["activity"] = centre_and_spread(counts_u)
+        out._turn["item_activity"] = centre_and_spread(counts_i)
         if features and data.user_features is not None:
             out._map = low_rank(data.user_features, rank, rng)
+        if features and data.item_features is not None:
+            out._item_map = low_rank(data.item_features, rank, rng)
         if model is not None:
             z = substitutes(model, data).astype(np.float64)
             centred = z - z.mean(0)
@@ -83,14 +86,22 @@ class Likeness:
                 "axes": np.ascontiguousarray(vector[:, :kept] / np.sqrt(most)),
                 "length": length[None],
             }
-        phi, phi_group = out._user_columns(data)
+        phi = out._user_columns(data)[0]
         out._turn["order"] = np.argsort(-phi.var(0, dtype=np.float64), kind="stable")
-        order = out._turn["order"]
+        psi = out._item_columns(data)[0]
+        out._turn["item_order"] = np.argsort(-psi.var(0, dtype=np.float64), kind="stable")
+        return out.again(data, model)
+
+    def again(self, data: Dataset, model: ExposureModel | None) -> Likeness:
+        """The vectors of other users and items, and of more rows, by the same maps; `model` knows the data's items."""
+        out = replace(self, model=model)
+        counts = np.bincount(data.biased.item, minlength=data.n_items)
+        out.item_activity = standardised_log(counts, self._turn["item_activity"]).astype(np.float32)
+        (phi, phi_group), (psi, psi_group) = out._user_columns(data), out._item_columns(data)
+        order, item_order = self._turn["order"], self._turn["item_order"]
         # In the order that a saved array has, so that a loaded model rounds alike.
         out.phi, out.phi_group = np.ascontiguousarray(phi[:, order]), phi_group[order]
-        psi, psi_group = out._item_columns(data, features, rank, counts_i, rng)
-        order = np.argsort(-psi.var(0, dtype=np.float64), kind="stable")
-        out.psi, out.psi_group = np.ascontiguousarray(psi[:, order]), psi_group[order]
+        out.psi, out.psi_group = np.ascontiguousarray(psi[:, item_order]), psi_group[item_order]
         return out
 
     def users(self, history: Dataset) -> np.ndarray:
@@ -118,27 +129,29 @@ class Likeness:
         phi = np.column_stack(blocks) if blocks else np.zeros((n, 0))
         return phi.astype(np.float32), np.array(group, np.int64)
 
-    def _item_columns(
-        self, data: Dataset, features: bool, rank: int, counts: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _item_columns(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
         m, blocks, group = data.n_items, [], []
-        if features and data.item_features is not None:
-            item_map = low_rank(data.item_features, rank, rng)
-            blocks.append(mapped(item_map, data.item_features, m))
+        if self._item_map is not None:
+            blocks.append(mapped(self._item_map, data.item_features, m))
             group += [FEATURES] * blocks[-1].shape[1]
         if self.model is not None:
-            z = self._axes(data)
+            z, counts = self._axes(data), np.bincount(data.biased.item, minlength=m)
             a = data.biased.pattern(data.shape)
             # Popular items' columns are scaled down, so that the few rows of the others count.
             right = (a.T @ z - np.outer(counts, z.mean(0))) / np.sqrt(counts + 1.0)[:, None]
             gram = z.T @ z
             v = np.linalg.solve(gram + RIDGE * max(np.trace(gram), 1e-300) * np.eye(len(gram)), right.T).T
-            v -= v.mean(0)
-            # An axis counts as much among items as it does among users.
-            v *= z.std(0) / np.sqrt(np.maximum((v**2).mean(0), 1e-300))
-            both = np.column_stack([v, self.item_activity])
-            blocks.append(both / np.sqrt(max((both**2).sum(1).mean(), 1e-12)))
-            group += [EXPOSURES] * both.shape[1]
+            activity = standardised_log(counts, self._turn["item_activity"])
+            if "item_centre" not in self._turn:
+                centre = v.mean(0)
+                # An axis counts as much among items as it does among users.
+                scale = z.std(0) / np.sqrt(np.maximum(v.var(0), 1e-300))
+                both = np.column_stack([(v - centre) * scale, activity])
+                length = np.sqrt(max((both**2).sum(1).mean(), 1e-12))
+                self._turn |= {"item_centre": centre, "item_scale": scale, "item_length": length[None]}
+            v = (v - self._turn["item_centre"]) * self._turn["item_scale"]
+            blocks.append(np.column_stack([v, activity]) / self._turn["item_length"])
+            group += [EXPOSURES] * blocks[-1].shape[1]
         psi = np.column_stack(blocks) if blocks else np.zeros((m, 0))
         return psi.astype(np.float32), np.array(group, np.int64)
 
@@ -147,7 +160,9 @@ class Likeness:
         """Arrays by name, but for those of the exposure model."""
         names = ("phi", "psi", "phi_group", "psi_group", "item_activity")
         out = {name: getattr(self, name) for name in names} | {f"turn.{k}": v for k, v in self._turn.items()}
-        return out if self._map is None else out | {f"map.{k}": v for k, v in self._map.state().items()}
+        for name, low in (("map", self._map), ("item_map", self._item_map)):
+            out |= {} if low is None else {f"{name}.{k}": v for k, v in low.state().items()}
+        return out
 
     @classmethod
     def restored(cls, state: Mapping[str, np.ndarray], model: ExposureModel | None) -> Likeness:
@@ -157,10 +172,12 @@ class Likeness:
         out = cls(phi, psi, phi_group, psi_group, activity, model)
         parts = {
             name: {k.removeprefix(name): np.array(v) for k, v in state.items() if k.startswith(name)}
-            for name in ("turn.", "map.")
+            for name in ("turn.", "map.", "item_map.")
         }
         out._turn = parts["turn."]
-        out._map = LowRank.restored(parts["map."]) if parts["map."] else None
+        out._map, out._item_map = (
+            LowRank.restored(parts[name]) if parts[name] else None for name in ("map.", "item_map.")
+        )
         return out
 
 

@@ -65,6 +65,14 @@ class SVDExposure(ExposureModel):
         self.item_scale_ = by_item.astype(np.float32)
         return self
 
+    def moved(self, code: np.ndarray) -> SVDExposure:
+        """The model over other items; code (n_items,): each one here, or -1 for a new one, which says nothing."""
+        out = self.clone()
+        known = code >= 0
+        out.vectors_ = np.where(known[:, None], self.vectors_[code], np.float32(0))
+        out.item_scale_ = np.where(known, self.item_scale_[code], np.float32(1))
+        return out
+
     def confounder(self, rows: Rows) -> Tensor:
         """(B, dim) z_u = A~_u V."""
         n = rows.offset.diff().to(torch.float32)

@@ -197,6 +197,31 @@ class Sampler(Generic[R]):
         self._gram: np.ndarray | None = None
         self._weighed: np.ndarray | None = None
 
+    def resume(self, draw: Draw, users: np.ndarray, items: np.ndarray) -> None:
+        """Begin where another chain stopped: users (n,), items (m,) are the codes there, -1 for those that are new.
+
+        The maps that phi and psi come from, and the groups, must be those of that chain. A column of d that it did not
+        have begins at 0.
+        """
+        f, h = self.phi.shape[1], self.psi.shape[1]
+        v, most = self.variance, min(len(draw.d), len(self.d))
+        self.g = draw.g.astype(np.float32)
+        self.d[:most] = draw.d[:most]
+        for mine, theirs, code in ((self.u, draw.user, users), (self.i, draw.item, items)):
+            known = code >= 0
+            mine[known] = theirs[code[known]]
+        user, item = 1.0 / draw.user_prior, 1.0 / draw.item_prior
+        v["a"][0], v["b"][0], v["p"], v["q"] = user[0], item[0], user[1 + h :], item[1 + f :]
+        for name, groups, values in (("v", self.psi_group, user[1:]), ("w", self.phi_group, item[1:])):
+            for group in np.unique(groups):
+                v[name][group] = values[int(np.argmax(groups == group))]
+        self.rate = {name: v[name] / 2 for name in self.rate}
+        self.response = self.response.with_parameters(draw.parameters)
+        self.f = self.columns @ self.d
+        self.f += dots(self.phi_1 @ self.g + self.u[:, : 1 + h], self.psi_1, self.user, self.item)
+        self.f += dots(self.i[:, : 1 + f], self.phi_1, self.item, self.user)
+        self.f += dots(self.u[:, 1 + h :], self.i[:, 1 + f :], self.user, self.item)
+
     # ------------------------------------------------------------------ a sweep
     def sweep(self) -> None:
         """Draw everything once."""

@@ -114,6 +114,7 @@ class GroundedGP(Estimator):
         response_: Ordinal | Gaussian
         levels_: np.ndarray
         likeness_: Likeness
+        before_: GroundedGP
         phi_1_: np.ndarray
         psi_1_: np.ndarray
         user_table_: np.ndarray
@@ -156,12 +157,55 @@ class GroundedGP(Estimator):
     def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
         grounded = data.unbiased is not None and len(data.unbiased) > 0
         self.kappa_, self.platt_, self.affinity_scale_ = 0.0, np.zeros(2), np.zeros(2)
-        with_head = self.head and (grounded or validation.history is not None)
+        before = getattr(self, "before_", None)
+        chosen = before is not None and bool(before.platt_[0])
+        with_head = self.head and (grounded or validation.history is not None or chosen)
         if with_head:
             self._fit_affinity(data, validation)
         self._learn(data, with_head)
-        if with_head and not grounded:
+        if with_head and not grounded and not chosen:
             self._choose_kappa(validation)
+
+    def update(self, data: Dataset, *, burn: int = 5, draws: int = 40) -> GroundedGP:
+        """A model of more rows, and of new users and items, that goes on where this one stopped; this one is unchanged.
+
+        What says who is like whom (exposure model, kernel features) and kappa's choice stay as they are; the posterior
+        given all rows takes a few sweeps from here instead of many from nothing.
+
+        Parameters
+        ----------
+        data: all rows, old and new, with features of the same columns.
+        burn, draws: sweeps.
+
+        Raises
+        ------
+        DataError: another kind of outcome or features, or an exposure model other than "svd".  NotFitted.
+        """
+        self._check_fitted()
+        if not isinstance(data, Dataset):
+            raise DataError(f"update of GroundedGP needs a deconrec.Dataset; got {type(data).__name__}.")
+        if self.exposure_kernel and not isinstance(self.exposure_, SVDExposure):
+            raise DataError(
+                "update of GroundedGP needs the exposure model 'svd', whose map can be moved to other items; got "
+                f"{self.exposure_!r}. Fit anew."
+            )
+        for side, n in (("user", self.spec_.n_user_features), ("item", self.spec_.n_item_features)):
+            features = getattr(data, f"{side}_features")
+            got = 0 if features is None else features.values.shape[1]
+            if self.features and got != n:
+                raise DataError(
+                    f"update of GroundedGP needs the {n} {side} features that the model was fitted to; got {got}."
+                )
+        if data.outcome_scale != self.scale_:
+            raise DataError(
+                f"update of GroundedGP needs outcomes on the model's scale, {self.scale_}; got {data.outcome_scale}. "
+                "Give both data sets one rating_range."
+            )
+        new = self.clone().set_params(burn=burn, draws=draws)
+        new.before_ = self
+        new.fit(data, refit=True)
+        del new.before_
+        return new.set_params(burn=self.burn, draws=self.draws)
 
     def _fit_again(self, data: Dataset, progress: bool) -> None:
         nothing = ValidationPart(data.with_logs(data.biased.take(np.zeros(0, np.int64))))
@@ -217,11 +261,26 @@ class GroundedGP(Estimator):
             interactions=self.interactions,
             start=response.centre,
         )
+        before = getattr(self, "before_", None)
+        if before is not None:
+            codes = (
+                known.encode(ids.values).astype(np.int64)
+                for known, ids in ((before.users_, data.users), (before.items_, data.items))
+            )
+            sampler.resume(before.draws_[-1], *codes)
+            if before.platt_[0] and with_head:
+                self.kappa_, self.platt_ = before.kappa_, before.platt_
         self._run(sampler, n, self.draws or draws_for(len(user)))
 
     def _response(self, data: Dataset, rating: np.ndarray, n: int) -> Ordinal | Gaussian:
         """The response of the rows, the first n of them biased; `levels_` are the ratings that its levels begin at."""
         scale = data.outcome_scale
+        before = getattr(self, "before_", None)
+        if before is not None:
+            self.levels_ = before.levels_
+            if isinstance(before.response_, Gaussian):
+                return replace(before.response_, outcome=scale.inward(rating))
+            return replace(before.response_, level=self._levels(rating))
         levels = np.unique(rating)
         self.levels_ = np.zeros(0)
         if len(levels) > LEVELS and scale.threshold is None:
@@ -251,7 +310,13 @@ class GroundedGP(Estimator):
 
     def _likeness(self, data: Dataset) -> Likeness:
         """Who is like whom; fits the exposure model."""
-        model = None
+        model: ExposureModel | None = None
+        before = getattr(self, "before_", None)
+        if before is not None:
+            if isinstance(before.exposure_model, SVDExposure):
+                code = before.items_.encode(data.items.values).astype(np.int64)
+                model = self.exposure_ = before.exposure_model.moved(code)
+            return before.likeness_.again(data, model)
         if self.exposure_kernel:
             model = self.exposure.clone()
             if "seed" in model.get_params(deep=False):
