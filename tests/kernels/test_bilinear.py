@@ -10,7 +10,7 @@ from scipy.stats import halfcauchy, invgamma, norm
 
 from deconrec.kernels import bilinear
 from deconrec.kernels.als import Entries
-from deconrec.kernels.bilinear import Sampler, Side, compressed, dots, update
+from deconrec.kernels.bilinear import Sampler, Side, compressed, dots, parts, rescaled, update
 from deconrec.kernels.response import Gaussian, Ordinal
 
 NOISE = 0.5  # the variance of the rows' noise, where it is held
@@ -447,3 +447,19 @@ def test_compressed_products_of_a_low_rank_are_exact_with_no_more_columns_than_n
     np.testing.assert_allclose((first**2).sum(0), (second**2).sum(0), rtol=1e-4)
     nothing = compressed(np.zeros((4, 2)), np.ones((3, 2)), 2)
     np.testing.assert_array_equal(nothing[0] @ nothing[1].T, np.zeros((4, 3)))
+
+
+def test_parts_are_means_over_the_other_side_and_rescaling_multiplies_them():
+    rng = np.random.default_rng(8)
+    left, right = (
+        rng.standard_normal((7, 3)).astype(np.float32),
+        rng.standard_normal((5, 3)).astype(np.float32),
+    )
+    f = left @ right.T
+    by_user, by_item, level = parts(left, right)
+    np.testing.assert_allclose(by_user, f.mean(1) - f.mean(), atol=1e-6)
+    np.testing.assert_allclose(by_item, f.mean(0) - f.mean(), atol=1e-6)
+    own = f - by_user[:, None] - by_item - level
+    mine, theirs = rescaled(left, right, np.array([0.3, -0.2, 0.5]))
+    wanted = level + 1.3 * by_user[:, None] + 0.8 * by_item + 1.5 * own
+    np.testing.assert_allclose(mine @ theirs.T, wanted, atol=1e-5)

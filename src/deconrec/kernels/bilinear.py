@@ -139,6 +139,8 @@ class Sampler(Generic[R]):
     interactions: features of either side (the first of them) that G couples exactly; the others' part of G moves with
         the deviations alone.
     start: first value of f.
+    grounded: positions of the rows in which users', items' and interactions' parts of f count with slopes of their own,
+        1 more than the last three of d; empty for none. The parts are the last three columns, made anew in each sweep.
     """
 
     phi: np.ndarray
@@ -155,6 +157,7 @@ class Sampler(Generic[R]):
     rng: np.random.Generator
     interactions: int = 12
     start: float = 0.0
+    grounded: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     variance: dict[str, np.ndarray] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,10 +165,14 @@ class Sampler(Generic[R]):
         rng, unit = self.rng, self.response.unit**2
         self.phi_1 = np.column_stack([np.ones(n), self.phi]).astype(np.float32)
         self.psi_1 = np.column_stack([np.ones(m), self.psi]).astype(np.float32)
-        by_user, by_item = Entries.of(self.user, self.item, n), Entries.of(self.item, self.user, m)
-        self.by_user = by_user
-        self.users = Side.of(by_user, 1 + h + self.dim, m)
-        self.items = Side.of(by_item, 1 + f + self.dim, n)
+        self.by_user = Entries.of(self.user, self.item, n)
+        # Grounded rows have regressors of their own, in the second half of a table.
+        second = np.zeros(len(self.user), np.int64)
+        second[self.grounded] = 1
+        by_user = Entries.of(self.user, self.item + m * second, n) if len(self.grounded) else self.by_user
+        by_item = Entries.of(self.item, self.user + n * second, m)
+        self.users = Side.of(by_user, 1 + h + self.dim, m * (1 + bool(len(self.grounded))))
+        self.items = Side.of(by_item, 1 + f + self.dim, n * (1 + bool(len(self.grounded))))
         n_groups = 1 + int(max(self.phi_group.max(initial=0), self.psi_group.max(initial=0)))
         size = {name: value * unit for name, value in START.items()}
         self.variance = {
@@ -227,14 +234,17 @@ class Sampler(Generic[R]):
         """Draw everything once."""
         rng, f, h = self.rng, self.phi.shape[1], self.psi.shape[1]
         self.response = self.response.adjusted(self.f, self.copies, rng)
+        self._slopes()
         y, w = self.response.target(self.f, self.copies, rng)
         self._globals(y - self.f, w)
         user_prior, item_prior = self.priors()
         table = np.column_stack([self.psi_1, self.i[:, 1 + f :]])
         self.q_before = self.i[:, 1 + f :]
+        table = self._with_grounded(table, 0)
         self.u, self.mean_u, change = update(self.users, table, self.u, user_prior, y - self.f, w, rng)
         self.f += change
         table = np.column_stack([self.phi_1, self.u[:, 1 + h :]])
+        table = self._with_grounded(table, 1)
         self.i, self.mean_i, change = update(self.items, table, self.i, item_prior, y - self.f, w, rng)
         self.f += change
         self.before_g = self.g.copy()
@@ -259,6 +269,31 @@ class Sampler(Generic[R]):
         out[1:, 0], out[0, 1:] = 1.0 / v["alpha"][f], 1.0 / v["beta"][h]
         out[1:, 1:] = 1.0 / v["g"][f][:, h]
         return out
+
+    def tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n, k), (m, k) whose products are f, but for the columns' part."""
+        f, h = self.phi.shape[1], self.psi.shape[1]
+        left = np.column_stack([self.phi_1 @ self.g + self.u[:, : 1 + h], self.phi_1, self.u[:, 1 + h :]])
+        return left, np.column_stack([self.psi_1, self.i[:, : 1 + f], self.i[:, 1 + f :]])
+
+    def _with_grounded(self, table: np.ndarray, side: int) -> np.ndarray:
+        """The table of regressors, and below it those of grounded rows: mean and deviation have slopes of their own."""
+        if not len(self.grounded):
+            return table
+        mean, own = self.d[-3 + side], self.d[-1]
+        return np.vstack([table, (1 + own) * table + (mean - own) * table.mean(0)])
+
+    def _slopes(self) -> None:
+        """Bring the last three columns up to date: of grounded rows, the user's, the item's and the pair's own part."""
+        rows = self.grounded
+        if not len(rows):
+            return
+        left, right = self.tables()
+        by_user, by_item, level = parts(left, right)
+        core = dots(left, right, self.user[rows], self.item[rows])
+        a, b = by_user[self.user[rows]], by_item[self.item[rows]]
+        self.columns[rows, -3:] = np.column_stack([a, b, core - a - b - level])
+        self.f[rows] = core + self.columns[rows] @ self.d
 
     def _globals(self, rest: np.ndarray, w: np.ndarray) -> None:
         """Draw the coupled part of G and d together, given all else; rest = y - f."""
@@ -297,7 +332,8 @@ class Sampler(Generic[R]):
     def _gram_of(self, phi: np.ndarray, psi: np.ndarray, w: np.ndarray) -> np.ndarray:
         """(f * h, f * h) sum over rows of w times the outer square of phi~_u x psi~_i."""
         n, f, h = len(phi), phi.shape[1], psi.shape[1]
-        table, w = np.vstack([psi, np.zeros((1, h), np.float32)]), np.append(w, np.float32(0))
+        twice = [psi, psi] if len(self.grounded) else [psi]
+        table, w = np.vstack([*twice, np.zeros((1, h), np.float32)]), np.append(w, np.float32(0))
         own = np.zeros((n, h, h), np.float32)
         for rows, at, index in self.users.blocks:
             t = table.take(index.reshape(-1), 0).reshape(*index.shape, h)
@@ -416,6 +452,22 @@ class Sampler(Generic[R]):
         return Draw(
             self.g.copy(), self.d, self.u.copy(), self.i.copy(), *self.priors(), self.response.parameters
         )
+
+
+def parts(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """(users' (n,), items' (m,), level): means of two tables' products over items and over users, less the level."""
+    level = float(left.mean(0) @ right.mean(0))
+    return left @ right.mean(0) - level, right @ left.mean(0) - level, level
+
+
+def rescaled(left: np.ndarray, right: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tables whose products have users', items' and interactions' parts multiplied by 1 + slopes (3,)."""
+    a, b, g = (float(x) for x in slopes)
+    by_user, by_item, level = parts(left, right)
+    one = np.ones((1, 1), left.dtype)
+    mine = np.column_stack([(1 + g) * left, (a - g) * by_user - g * level, np.repeat(one, len(left), 0)])
+    theirs = np.column_stack([right, np.repeat(one, len(right), 0), (b - g) * by_item])
+    return mine.astype(np.float32), theirs.astype(np.float32)
 
 
 def dots(x: np.ndarray, y: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:

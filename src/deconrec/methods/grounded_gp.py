@@ -52,16 +52,14 @@ from deconrec.exposure import EXPOSURE_MODELS, SVDExposure
 from deconrec.exposure.likeness import Likeness
 from deconrec.factor_estimator import ENOUGH, FLATTEST, FactorEstimator
 from deconrec.kernels.als import Entries
-from deconrec.kernels.bilinear import Draw, Sampler, Side, compressed, dots, update
+from deconrec.kernels.bilinear import Draw, Sampler, Side, compressed, dots, parts, rescaled, update
 from deconrec.kernels.response import Gaussian, Ordinal, restored
 from deconrec.methods.wmf import WMF
 from deconrec.parameters import nuisance, parameter
 from deconrec.random import numpy_generator
 
-SHIFT, KAPPA = (
-    (1.0, 0.05, 0.05),
-    0.05,
-)  # NOTE prior variances; a few randomised rows are not to order items by counts
+# NOTE prior variances: a few randomised rows are not to order items by counts, nor to turn parts around
+SHIFT, KAPPA, SLOPE = (1.0, 0.05, 0.05), 0.05, 0.05
 LEVELS = 12  # NOTE distinct ratings up to which they are levels; beyond, they are continuous
 WORK = 20_000_000  # NOTE rows drawn in all, from which the number of draws follows
 DRAWS = (20, 200)  # fewest and most draws that predictions average over
@@ -98,6 +96,9 @@ class GroundedGP(Estimator):
     head: bool = parameter(True, "let exposure affinities enter the score, with coefficient kappa")
     dim: int = parameter(8, "latent factors p and q; 0 = none", low=0)
     interactions: int = parameter(12, "leading features of either side that interact exactly", low=0)
+    slopes: bool = parameter(
+        True, "let randomised rows say how much users, items and interactions differ, against the biased log"
+    )
     copies: int = parameter(1, "ratings that a randomised row counts as", low=1)
     burn: int | None = parameter(
         None, "sweeps before the first draw; None = 10 to 20, half the number of draws", low=1
@@ -236,7 +237,9 @@ class GroundedGP(Estimator):
         copies = np.ones(len(user), np.int64)
         copies[n:] = self.copies
         response = self._response(data, np.concatenate([log.rating for log in logs]), n)
-        self.columns_ = np.array([3.0 * grounded, float(grounded and with_head)])
+        self.columns_ = np.array(
+            [3.0 * grounded, float(grounded and with_head), 3.0 * (grounded and self.slopes)]
+        )
         columns = np.zeros((len(user), int(self.columns_.sum())), np.float32)
         if grounded:
             columns[:n, :3] = self._shift_columns(
@@ -255,7 +258,10 @@ class GroundedGP(Estimator):
             copies=copies,
             response=response,
             columns=columns,
-            spread=np.array([*SHIFT, KAPPA])[: columns.shape[1]],
+            spread=np.repeat(
+                [*SHIFT, KAPPA, SLOPE], [*np.repeat(self.columns_[0] > 0, 3), *self.columns_[1:].astype(int)]
+            ),
+            grounded=np.arange(n, len(user)) if self.columns_[2] else np.zeros(0, np.int64),
             dim=self.dim,
             rng=rng,
             interactions=self.interactions,
@@ -380,10 +386,10 @@ class GroundedGP(Estimator):
             if number in keep:
                 small = replace(draw, user=draw.user.astype(np.float16), item=draw.item.astype(np.float16))
                 self.draws_.append(small)
-        self.user_table_ = np.column_stack([linear_u / steps, self.phi_1_, latent_u / steps]).astype(
-            np.float32
-        )
-        self.item_table_ = np.column_stack([self.psi_1_, linear_i / steps, latent_i]).astype(np.float32)
+        left = np.column_stack([linear_u / steps, self.phi_1_, latent_u / steps])
+        right = np.column_stack([self.psi_1_, linear_i / steps, latent_i])
+        slopes = np.mean(shifts, axis=0)[-3:] if self.columns_[2] else np.zeros(3)
+        self.user_table_, self.item_table_ = rescaled(left, right, slopes)
         squares = [
             (self.user_table_ @ self.item_table_[some_i].T).astype(np.float64) ** 2,
             (self.item_table_ @ self.user_table_[some_u].T).astype(np.float64) ** 2,
@@ -405,7 +411,11 @@ class GroundedGP(Estimator):
         h, f = self.psi_1_.shape[1], self.phi_1_.shape[1]
         left = np.column_stack([self.phi_1_ @ draw.g + draw.user[:, :h], self.phi_1_, draw.user[:, h:]])
         right = np.column_stack([self.psi_1_, draw.item[:, :f], draw.item[:, f:]])
-        return left.astype(np.float32), right.astype(np.float32)
+        return rescaled(left, right, self._slopes_of(draw))
+
+    def _slopes_of(self, draw: Draw) -> np.ndarray:
+        """(3,) what randomised rows add to the slopes of users, items and interactions."""
+        return draw.d[-3:] if self.columns_[2] else np.zeros(3)
 
     # ------------------------------------------------------------------ the affinity's coefficient without U
     def _choose_kappa(self, validation: ValidationPart) -> None:
@@ -533,8 +543,26 @@ class GroundedGP(Estimator):
                 y = likely.likely_target(score)
                 drawn, own, _ = update(side, table, own, draw.user_prior, y - score, weight, rng)
                 score = base + dots(own, table, user, item)
-            level = shared @ self.psi_1_.T + phi_1 @ items[:, :f].T
-            yield level + own @ table.T, level + drawn @ table.T
+            left = [np.column_stack([shared + x[:, :h], phi_1, x[:, h:]]) for x in (own, drawn)]
+            right = np.column_stack([self.psi_1_, items[:, :f], items[:, f:]])
+            yield self._grounded(draw, left[0], right), self._grounded(draw, left[1], right)
+
+    def _grounded(self, draw: Draw, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(n, n_items) scores of new users, parts rescaled as training users' are; left (n, k), right (n_items, k)."""
+        a, b, g = (float(x) for x in self._slopes_of(draw))
+        core = left @ right.T
+        if not (a or b or g):
+            return core
+        users = np.column_stack(
+            [
+                self.phi_1_ @ draw.g + draw.user[:, : self.psi_1_.shape[1]],
+                self.phi_1_,
+                draw.user[:, self.psi_1_.shape[1] :],
+            ]
+        )
+        _, by_item, level = parts(users, right)
+        by_user = core.mean(1) - level
+        return (1 + g) * core + (a - g) * by_user[:, None] + (b - g) * by_item - g * level
 
     def _response_of(self, data: Dataset) -> Ordinal | Gaussian:
         """The response with the rows of a history."""
