@@ -9,9 +9,12 @@ Risk (predictions are means under the posterior).
     f_ui = mu + a_u + b_i + g(u, i) + p_u . q_i + kappa e_ui
     g    ~ GP(0, x1 Ku Ki + x2 1[u = u'] Ki + x3 Ku 1[i = i']),   Ku = phi_u . phi_u',   Ki = psi_i . psi_i'
     a_u  ~ N(alpha . phi_u, s_a)     b_i ~ N(beta . psi_i, s_b)     p_uk ~ N(0, s_pk)     q_ik ~ N(0, s_qk)
-    y_ui = f_ui + o_ui (d_0 + d_1 log n_i + d_2 log n_u) + noise;   r_ui follows y_ui
+    y_ui = f_ui + d_0 + d_1 log n_i + d_2 log n_u + noise            in the biased log; r_ui follows y_ui
+    y_ui = f_ui + c_a a'_u + c_b b'_i + c_g g'_ui + noise            in the randomised one, and in the answers
     phi_u   kernel features of x_u; z_u of `exposure`; log n_u. psi_i alike: `exposure.likeness`
-    o_ui    1 in the biased log: (d_0, d_1, d_2) is the selection shift       n_i, n_u   counts of the biased log
+    d       the selection shift; n_i, n_u counts of the biased log
+    c       slopes: a', b', g' are f's means over items and over users, and what is left; users differ less where each
+            rates what they like best
     e_ui    exposure affinity of `affinity`           r   levels by an ordered probit, else y itself: `kernels.response`
     kappa   learned from randomised rows alone, as e is a cause of being in the biased log. Without them it is 0, or,
             where other users' held-out rows judge (users protocol), the one that is best for these
@@ -20,7 +23,7 @@ Risk (predictions are means under the posterior).
 Needs.      a biased log. A randomised log grounds level, shift and kappa; features enter where there are some.
 Assumes.    no confounder of a single item, for z to stand in for it; representative randomised rows, for the level.
             Given features, z and latent factors, selection moves all scores by the shift alone.
-Limits.     no features, exposure_kernel = false, dim = 0: user and item effects alone. No randomised log: no shift. One
+Limits.     no features, exposure_kernel = false, dim = 0: user and item effects alone. No randomised log: no shift, no slopes. One
             level everywhere: that level. A large kappa: the order of the exposure affinity.
 Deviations. 1. The model is the library's own; the sampler of p and q is the paper's. 2. Variances have half-Cauchy
             priors, and move with their coefficients too; the paper's are Wishart. 3. Cuts of the probit are estimated,
