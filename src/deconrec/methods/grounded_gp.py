@@ -23,8 +23,8 @@ Risk (predictions are means under the posterior).
 Needs.      a biased log. A randomised log grounds level, shift and kappa; features enter where there are some.
 Assumes.    no confounder of a single item, for z to stand in for it; representative randomised rows, for the level.
             Given features, z and latent factors, selection moves all scores by the shift alone.
-Limits.     no features, exposure_kernel = false, dim = 0: user and item effects alone. No randomised log: no shift, no slopes. One
-            level everywhere: that level. A large kappa: the order of the exposure affinity.
+Limits.     no features, exposure_kernel = false, dim = 0: user and item effects alone. No randomised log: no shift, no
+            slopes. One level everywhere: that level. A large kappa: the order of the exposure affinity.
 Deviations. 1. The model is the library's own; the sampler of p and q is the paper's. 2. Variances have half-Cauchy
             priors, and move with their coefficients too; the paper's are Wishart. 3. Cuts of the probit are estimated,
             not drawn. 4. New users are answered with the item side of a few draws, their own part at its most
