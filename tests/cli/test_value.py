@@ -37,3 +37,12 @@ def test_value_writes_record_page_and_picture(capsys: pytest.CaptureFixture[str]
 def test_what_value_refuses(capsys: pytest.CaptureFixture[str], extra: tuple[str, ...], says: str) -> None:
     assert main(["value", WORLD, *extra]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_fit_says_by_how_much_selection_raises_outcomes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["fit", "grounded-gp", WORLD, "--set", "draws=10", "--out", str(tmp_path / "m"), "--quiet"]
+    assert main([*arguments, "--json", str(tmp_path / "fit.json")]) == 0
+    shift = json.loads((tmp_path / "fit.json").read_text())["selection_shift"]
+    assert shift["low"] < shift["mean"] < shift["high"]

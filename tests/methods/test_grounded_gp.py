@@ -46,6 +46,7 @@ def test_without_randomised_rows_there_is_no_shift(world: Dataset) -> None:
     assert alone.shift_draws_.shape[1] == 0
     assert alone.kappa_ == 0.0
     assert alone.unbiased_rows_ == 0
+    assert alone.shift_ is None
     with pytest.raises(DataError, match="told by randomised rows"):
         alone.selection_shift()
     # A randomised log that is not to be read changes nothing.

@@ -63,6 +63,13 @@ def fit(
     if overlap is not None:
         record["overlap"] = overlap.to_dict()
         output.say(f"propensities: {overlap}")
+    shift = getattr(model, "shift_", None)
+    if shift is not None:
+        record["selection_shift"] = shift
+        output.say(
+            f"selection raises the outcomes of the biased log by {shift['mean']:+.3f} (90 % interval "
+            f"{shift['low']:+.3f} to {shift['high']:+.3f}): hidden confounding that features and exposures leave"
+        )
     if json:
         output.write_json(record, json)
     text = f"{type(model).__name__} fitted in {model.seconds_:.1f} s"

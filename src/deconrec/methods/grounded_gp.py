@@ -705,6 +705,11 @@ class GroundedGP(Estimator):
             "share": float((shift > 0).mean()),
         }
 
+    @property
+    def shift_(self) -> dict[str, float] | None:
+        """The selection shift with its 90 % interval; None where no randomised rows were read."""
+        return self.selection_shift() if self.columns_[0] else None
+
     def _item_vectors(self) -> np.ndarray:
         """Items by how their scores vary over users."""
         centred = self.user_table_ - self.user_table_.mean(0)
