@@ -19,7 +19,7 @@ from deconrec.methods import make
 WORLD = "sim-pairs:confounding=2+n_users=600+n_items=300+exposure_rate=0.08+unbiased_share=0.1"
 # The error of the predicted outcome first: a hidden confounder shifts levels more than it shuffles ranks.
 METRICS = ("mse", "auc", "ndcg@5/shown", "recall@5/shown", "logloss", "mse/truth", "auc/truth")
-METHODS = ("mf", "mf-combined", "ips", "dr-jl", "res-ips", "res-dr")
+METHODS = ("mf", "mf-combined", "ips", "dr-jl", "res-ips", "res-dr", "grounded-gp")
 
 
 @dataclass(frozen=True)
