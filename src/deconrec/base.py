@@ -186,11 +186,18 @@ class Estimator(Parameterised, ABC):
                 users[log.user], items[log.item] = True, True
         return users, items
 
-    def _posterior(self, users: np.ndarray, history: Dataset | None = None) -> np.ndarray | None:
+    def _posterior(self, users: np.ndarray, history: Dataset | None = None) -> np.ndarray:
         """(K, B, n_items) expected outcomes under K draws from a posterior: of training users by their codes, or of the
-        users of a history by their numbers in it; None for a method without a posterior.
+        users of a history by their numbers in it; B >= 1.
+
+        Raises
+        ------
+        ParameterError: the method has no posterior.
         """
-        return None
+        raise ParameterError(
+            f"{type(self).__name__} has no posterior to explore by; use explore='epsilon-greedy' or 'plackett-luce', "
+            "or a method that has one ('grounded-gp')."
+        )
 
     def _item_vectors(self) -> np.ndarray | None:
         """(n_items, d) for `similar_items`, or None."""
@@ -592,18 +599,14 @@ class Estimator(Parameterised, ABC):
         code = self.users_.encode(raw)
         place = np.full(len(raw), -1) if folded is None else folded.users.encode(raw)
         known, new = (code >= 0) & (place < 0), place >= 0
-        parts = [(known, self._posterior(code[known].astype(np.int64)))]
-        if folded is not None:
+        parts = []
+        if known.any():
+            parts.append((known, self._posterior(code[known].astype(np.int64))))
+        if new.any():
             parts.append((new, self._posterior(place[new].astype(np.int64), folded)))
-        if any(drawn is None for _, drawn in parts):
-            raise ParameterError(
-                f"{type(self).__name__} has no posterior to explore by; use explore='epsilon-greedy' or "
-                "'plackett-luce', or a method that has one ('grounded-gp')."
-            )
-        out = np.repeat(scores[None], len(parts[0][1]), axis=0)  # type: ignore[arg-type]  # None is refused above
+        out = np.repeat(scores[None], len(parts[0][1]) if parts else 1, axis=0)
         for where, drawn in parts:
-            if where.any():
-                out[:, where] = self.scale_.outward(drawn)  # type: ignore[arg-type]  # as above
+            out[:, where] = self.scale_.outward(drawn)
         return out
 
     def _score_blocks(

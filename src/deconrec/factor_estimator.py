@@ -7,7 +7,7 @@ validation reads, and how features come in stand here once. No torch.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -95,14 +95,7 @@ class FactorEstimator(Estimator):
         if scores is None or np.ptp(r) == 0:
             log, r = data.biased, data.outcome(data.biased)
             scores = self._pair_affinity(log.user, log.item)
-        wide = float(scores.std()) if len(scores) else 0.0
-        wide = wide if wide > 1e-12 else 1.0
-        centre = float(scores.mean()) if len(scores) else 0.0
-        slope, shift = platt((scores - centre) / wide, r)
-        if slope < FLATTEST:
-            mean = float(np.clip(r.mean(), 0.01, 0.99))
-            slope, shift = FLATTEST, float(np.log(mean / (1 - mean)))
-        self.slope_, self.shift_ = slope / wide, shift - slope * centre / wide
+        self.slope_, self.shift_ = increasing_map(scores, r)
 
     def _validation_scores(self, validation: ValidationPart) -> np.ndarray:
         """(n,) scores of the rows that are to be predicted."""
@@ -127,27 +120,10 @@ class FactorEstimator(Estimator):
         """NDCG@20 of validation users' held-out positives (any held-out row where no positive is defined);
         without validation users, AUC where both outcomes occur, minus the error otherwise.
         """
-        data, history = validation.data, validation.history
-        log, r = data.biased, data.outcome(data.biased)
-        if history is None:
-            prediction = self._pairs(log.user, log.item)
-            if not data.outcome_scale.binary:
-                return -mse(prediction, r)
-            return -logloss(prediction, r) if r.min() == r.max() else auc(prediction, r)
-        task = data.task
-        target = log
-        if task.binarize is not None or task.relevant is not None:
-            positive = log.take(task.positive(log.rating))
-            target = positive if len(positive) else log
-        placed = place_blocks(
-            lambda users: self._validation_affinity(validation, users),
-            target.pattern(history.shape),
-            history.biased.pattern(history.shape),
-            depth=VALIDATION_K,
-            size=BLOCK,
-        )
-        values = placed.values("ndcg", VALIDATION_K)
-        return float(values.mean) if len(values.user) else 0.0
+        if validation.history is not None:
+            return ndcg_of_held_out(validation, lambda users: self._validation_affinity(validation, users))
+        log = validation.data.biased
+        return score_of_pairs(validation.data, self._pairs(log.user, log.item))
 
     def _covered(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
         users, items = np.zeros(data.n_users, bool), np.zeros(data.n_items, bool)
@@ -196,6 +172,51 @@ class FactorEstimator(Estimator):
         for name in (*self._arrays(), "x_mean", "x_std"):
             setattr(self, f"{name}_", np.array(state[name]))
         self.slope_, self.shift_ = (float(v) for v in state["calibration"])
+
+
+def increasing_map(scores: np.ndarray, r: np.ndarray) -> tuple[float, float]:
+    """(slope > 0, shift) of the logistic map sigma(slope * score + shift) fitted to outcomes r (n,) in [0, 1].
+
+    Nearly flat, at the mean of r, where outcomes do not rise with the scores.
+    """
+    wide = float(scores.std()) if len(scores) else 0.0
+    wide = wide if wide > 1e-12 else 1.0
+    centre = float(scores.mean()) if len(scores) else 0.0
+    slope, shift = platt((scores - centre) / wide, r)
+    if slope < FLATTEST:
+        mean = float(np.clip(r.mean(), 0.01, 0.99))
+        slope, shift = FLATTEST, float(np.log(mean / (1 - mean)))
+    return slope / wide, shift - slope * centre / wide
+
+
+def ndcg_of_held_out(validation: ValidationPart, scores: Callable[[np.ndarray], np.ndarray]) -> float:
+    """NDCG@20 of validation users' held-out positives (any held-out row where no positive is defined).
+
+    scores: gives (B, n_items) of validation users by their numbers.
+    """
+    history, task, log = validation.history, validation.data.task, validation.data.biased
+    assert history is not None
+    target = log
+    if task.binarize is not None or task.relevant is not None:
+        positive = log.take(task.positive(log.rating))
+        target = positive if len(positive) else log
+    placed = place_blocks(
+        scores,
+        target.pattern(history.shape),
+        history.biased.pattern(history.shape),
+        depth=VALIDATION_K,
+        size=BLOCK,
+    )
+    values = placed.values("ndcg", VALIDATION_K)
+    return float(values.mean) if len(values.user) else 0.0
+
+
+def score_of_pairs(data: Dataset, prediction: np.ndarray) -> float:
+    """AUC of predictions of the biased log's rows where both outcomes occur, minus the error otherwise."""
+    r = data.outcome(data.biased)
+    if not data.outcome_scale.binary:
+        return -mse(prediction, r)
+    return -logloss(prediction, r) if r.min() == r.max() else auc(prediction, r)
 
 
 def counts(task_binarized: bool, log: Log, outcome: np.ndarray, who: str) -> np.ndarray:

@@ -46,3 +46,9 @@ def test_fit_says_by_how_much_selection_raises_outcomes(
     assert main([*arguments, "--json", str(tmp_path / "fit.json")]) == 0
     shift = json.loads((tmp_path / "fit.json").read_text())["selection_shift"]
     assert shift["low"] < shift["mean"] < shift["high"]
+
+
+def test_fit_says_nothing_of_selection_where_a_method_has_no_shift(tmp_path: Path) -> None:
+    arguments = ["fit", "wmf", WORLD, "--set", "dim=2", "--out", str(tmp_path / "m"), "--quiet"]
+    assert main([*arguments, "--json", str(tmp_path / "fit.json")]) == 0
+    assert "selection_shift" not in json.loads((tmp_path / "fit.json").read_text())

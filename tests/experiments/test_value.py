@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
 from deconrec.checks.fixtures import confounded
-from deconrec.data.dataset import Dataset
+from deconrec.data.dataset import Dataset, Truth
+from deconrec.data.split import Parts
 from deconrec.errors import DataError, ParameterError
 from deconrec.experiments import runs
 from deconrec.experiments.results import Gain, Point, Value
@@ -35,8 +37,8 @@ def test_sizes_are_nested_and_leave_the_test_alone(world: Dataset, monkeypatch: 
     seen: dict[tuple[int, int], tuple[set[int], np.ndarray]] = {}
     split = runs.Plan.split
 
-    def spy(self: runs.Plan, data: Dataset, truth: object, seed: int) -> object:
-        parts = split(self, data, truth, seed)  # type: ignore[arg-type]  # passed on as it came
+    def spy(self: runs.Plan, data: Dataset, truth: Truth | None, seed: int) -> Parts[Any]:
+        parts = split(self, data, truth, seed)
         u = parts.train.unbiased
         rows = set() if u is None else set(u.key(data.n_items).tolist())
         content = parts.test._content

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import halfcauchy, invgamma, norm
 
-from deconrec.kernels import bilinear
+from deconrec.kernels import tables
 from deconrec.kernels.als import Entries
-from deconrec.kernels.bilinear import Sampler, Side, compressed, dots, parts, rescaled, update
+from deconrec.kernels.bilinear import Sampler, Side, update
 from deconrec.kernels.response import Gaussian, Ordinal
+from deconrec.kernels.tables import compressed, dots, parts, rescaled
 
 NOISE = 0.5  # the variance of the rows' noise, where it is held
 
@@ -421,7 +422,7 @@ def test_products_of_rows_are_the_same_in_any_chunks(monkeypatch):
     )
     whole = dots(x, y, row, column)
     np.testing.assert_allclose(whole, (x @ y.T)[row, column], rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(bilinear, "CHUNK", 7)
+    monkeypatch.setattr(tables, "CHUNK", 7)
     np.testing.assert_array_equal(dots(x, y, row, column), whole)
     assert len(dots(x, y, row[:0], column[:0])) == 0
 

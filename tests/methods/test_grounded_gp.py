@@ -46,7 +46,7 @@ def test_without_randomised_rows_there_is_no_shift(world: Dataset) -> None:
     assert alone.shift_draws_.shape[1] == 0
     assert alone.kappa_ == 0.0
     assert alone.unbiased_rows_ == 0
-    assert alone.shift_ is None
+    assert alone.selection_shift_ is None
     with pytest.raises(DataError, match="told by randomised rows"):
         alone.selection_shift()
     # A randomised log that is not to be read changes nothing.
@@ -315,10 +315,7 @@ def test_a_new_user_is_rescaled_as_training_users_are(world: Dataset) -> None:
     gp = GroundedGP(burn=20, draws=100).fit(world, refit=True)
     draw = replace(gp.draws_[0], d=np.array([*gp.draws_[0].d[:-3], 0.4, -0.3, 0.2], np.float32))
     left, right = gp._draw_tables(draw)
-    h = gp.psi_1_.shape[1]
-    mine = np.column_stack([gp.phi_1_ @ draw.g + draw.user[:, :h], gp.phi_1_, draw.user[:, h:]])
-    theirs = np.column_stack([gp.psi_1_, draw.item])
-    np.testing.assert_allclose(gp._grounded(draw, mine, theirs), left @ right.T, atol=5e-3)
+    np.testing.assert_allclose(gp._rescaled(draw, gp._core_tables(draw)[0]), left @ right.T, atol=5e-3)
 
 
 # ---------------------------------------------------------------------- more rows

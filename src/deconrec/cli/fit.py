@@ -63,7 +63,7 @@ def fit(
     if overlap is not None:
         record["overlap"] = overlap.to_dict()
         output.say(f"propensities: {overlap}")
-    shift = getattr(model, "shift_", None)
+    shift = getattr(model, "selection_shift_", None)
     if shift is not None:
         record["selection_shift"] = shift
         output.say(

@@ -9,8 +9,13 @@ x1 Ku Ki + x2 1[u = u'] Ki + x3 Ku 1[i = i'].
 
 A sweep draws in turn: the response's target y given f; (G, d) together; every user's (a, v, p); every item's (b, w, q);
 how much of a, v, b and w the features explain, f unchanged (without this move G and the deviations hold each other
-fast [Yu2011]); the variances. A row's (or column's) block is drawn from its exact conditional by solving the normal
-equations with a perturbed right-hand side [Papandreou2010], the sampler's one expensive step.
+fast [Yu2011]); blocks together with their standard deviations; the variances. A row's (or column's) block is drawn from
+its exact conditional by solving the normal equations with a perturbed right-hand side [Papandreou2010], the sampler's
+one expensive step.
+
+In `grounded` rows the means of f over items and over users, and what they leave, count with slopes of their own, the
+last of d: users' and items' blocks are drawn given the slopes, exactly; G is drawn as if they were 0, of which these
+few rows are a small part.
 """
 
 from __future__ import annotations
@@ -24,23 +29,15 @@ from scipy.sparse import csr_matrix
 
 from deconrec.kernels.als import Entries
 from deconrec.kernels.response import Response
+from deconrec.kernels.tables import dots, parts
 
 R = TypeVar("R", bound=Response)
 
-CHUNK = 200_000  # rows whose factors are gathered at once
 SETTLED, EVERY = 20, 4  # sweeps that move standard deviations with their blocks: the first, then every fourth
 FLOOR = 0.007  # NOTE least rate of a's and b's variances: nobody is quite what their features say
 SCALE = 0.5  # of the half-Cauchy prior of every standard deviation, in units of the noise's
-START = {
-    "a": 0.1,
-    "b": 0.1,
-    "v": 0.03,
-    "w": 0.03,
-    "q": 0.03,
-    "alpha": 0.1,
-    "beta": 0.1,
-    "g": 0.1,
-}  # variances
+# First values of variances, in units of the noise's.
+START = {"a": 0.1, "b": 0.1, "v": 0.03, "w": 0.03, "q": 0.03, "alpha": 0.1, "beta": 0.1, "g": 0.1}
 LATENT = 5.0  # shape of the prior of p's variances, with centre 1: p has the scale, q the size
 GRAND = 4.0  # variance of the intercept's prior, in the same unit
 
@@ -452,48 +449,3 @@ class Sampler(Generic[R]):
         return Draw(
             self.g.copy(), self.d, self.u.copy(), self.i.copy(), *self.priors(), self.response.parameters
         )
-
-
-def parts(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """(users' (n,), items' (m,), level): means of two tables' products over items and over users, less the level."""
-    level = float(left.mean(0) @ right.mean(0))
-    return left @ right.mean(0) - level, right @ left.mean(0) - level, level
-
-
-def rescaled(left: np.ndarray, right: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tables whose products have users', items' and interactions' parts multiplied by 1 + slopes (3,)."""
-    a, b, g = (float(x) for x in slopes)
-    by_user, by_item, level = parts(left, right)
-    one = np.ones((1, 1), left.dtype)
-    mine = np.column_stack([(1 + g) * left, (a - g) * by_user - g * level, np.repeat(one, len(left), 0)])
-    theirs = np.column_stack([right, np.repeat(one, len(right), 0), (b - g) * by_item])
-    return mine.astype(np.float32), theirs.astype(np.float32)
-
-
-def dots(x: np.ndarray, y: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """(N,) float32 x[row] . y[column]; x (n, k), y (m, k)."""
-    out = np.empty(len(row), np.float32)
-    for start in range(0, len(row), CHUNK):
-        at = slice(start, start + CHUNK)
-        out[at] = np.einsum("nk,nk->n", x[row[at]], y[column[at]])
-    return out
-
-
-def compressed(x: np.ndarray, y: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """(n, r) and (m, r) float32, r <= rank, whose product is the best approximation of x y' of that rank.
-
-    x: (n, k), y: (m, k). The singular value decomposition of the product by those of the two Gram matrices.
-    """
-    sides = []
-    for z in (x, y):
-        wide = z.astype(np.float64)
-        value, vector = np.linalg.eigh(wide.T @ wide)
-        keep = value > 1e-12 * max(value[-1], 1e-300)
-        root = np.sqrt(value[keep])
-        sides.append((vector[:, keep] / root, vector[:, keep] * root))
-    left, singular, right = np.linalg.svd(sides[0][1].T @ sides[1][1], full_matrices=False)
-    r = min(rank, len(singular))
-    root = np.sqrt(singular[:r])
-    first = x @ (sides[0][0] @ left[:, :r] * root).astype(np.float32)
-    second = y @ (sides[1][0] @ right[:r].T * root).astype(np.float32)
-    return np.asarray(first, np.float32), np.asarray(second, np.float32)

@@ -40,7 +40,7 @@ from deconrec.data.dataset import Dataset
 from deconrec.data.split import ValidationPart
 from deconrec.errors import DataError
 from deconrec.evaluation.ranking import place_block
-from deconrec.evaluation.rating import auc, logloss, mse
+from deconrec.factor_estimator import score_of_pairs
 from deconrec.parameters import Search, parameter
 
 # NOTE 1000 to 3000 are best on the hold-out of Coat, tens on simulated data of 40 users
@@ -146,7 +146,7 @@ class EASE(Estimator):
     def validation_score(self, validation: ValidationPart) -> float:
         """Higher is better: what the ridge, and tuning, are chosen by."""
         data = validation.data
-        log, r = data.biased, data.outcome(data.biased)
+        log = data.biased
         if validation.history is not None:
             history = validation.history
             target = self._marks(data) > 0 if self.reads == "positives" else log.pattern(data.shape)
@@ -154,10 +154,7 @@ class EASE(Estimator):
             placed = place_block(self._fold_in(history), target, seen, depth=VALIDATION_K)
             values = placed.values("ndcg", VALIDATION_K)
             return float(values.mean) if len(values.user) else 0.0
-        prediction = self._pairs(log.user, log.item)
-        if not data.outcome_scale.binary:
-            return -mse(prediction, r)
-        return -logloss(prediction, r) if r.min() == r.max() else auc(prediction, r)
+        return score_of_pairs(data, self._pairs(log.user, log.item))
 
     # ------------------------------------------------------------------ answers
     def _affinity(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:

@@ -48,15 +48,20 @@ from deconrec.base import Estimator, ExposureModel, Tags
 from deconrec.data.dataset import Dataset
 from deconrec.data.split import ValidationPart, take_users
 from deconrec.errors import DataError, ParameterError
-from deconrec.evaluation.calibration import platt
-from deconrec.evaluation.ranking import place_blocks
-from deconrec.evaluation.rating import auc, correlation_within_users, logloss, mse
+from deconrec.evaluation.rating import correlation_within_users
 from deconrec.exposure import EXPOSURE_MODELS, SVDExposure
 from deconrec.exposure.likeness import Likeness
-from deconrec.factor_estimator import ENOUGH, FLATTEST, FactorEstimator
+from deconrec.factor_estimator import (
+    ENOUGH,
+    FactorEstimator,
+    increasing_map,
+    ndcg_of_held_out,
+    score_of_pairs,
+)
 from deconrec.kernels.als import Entries
-from deconrec.kernels.bilinear import Draw, Sampler, Side, compressed, dots, parts, rescaled, update
+from deconrec.kernels.bilinear import Draw, Sampler, Side, update
 from deconrec.kernels.response import Gaussian, Ordinal, restored
+from deconrec.kernels.tables import compressed, dots, parts, rescaled
 from deconrec.methods.wmf import WMF
 from deconrec.parameters import nuisance, parameter
 from deconrec.random import numpy_generator
@@ -72,7 +77,6 @@ WIDE = 128  # columns of latent factors that are collected before they are compr
 GRID = 64  # users (items) over which a score's variance is read for every item (user)
 HEADS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # kappa over the ratio of the two parts' spreads
 JUDGED = 1000  # validation users that kappa is chosen by
-VALIDATION_K = 20
 KNOWN = 50  # randomised rows from which their shares of levels start the cuts
 CELLS = 4_000_000  # scores held at once
 SHIFTED = 20_000  # biased rows over which the shift's size in the outcome is averaged
@@ -161,7 +165,7 @@ class GroundedGP(Estimator):
     def _fit(self, data: Dataset, validation: ValidationPart, progress: bool) -> None:
         grounded = data.unbiased is not None and len(data.unbiased) > 0
         self.kappa_, self.platt_, self.affinity_scale_ = 0.0, np.zeros(2), np.zeros(2)
-        before = getattr(self, "before_", None)
+        before = self._before
         chosen = before is not None and bool(before.platt_[0])
         with_head = self.head and (grounded or validation.history is not None or chosen)
         if with_head:
@@ -210,6 +214,11 @@ class GroundedGP(Estimator):
         new.fit(data, refit=True)
         del new.before_
         return new.set_params(burn=self.burn, draws=self.draws)
+
+    @property
+    def _before(self) -> GroundedGP | None:
+        """The model that this fit goes on from; None for a fit from nothing."""
+        return getattr(self, "before_", None)
 
     def _fit_again(self, data: Dataset, progress: bool) -> None:
         nothing = ValidationPart(data.with_logs(data.biased.take(np.zeros(0, np.int64))))
@@ -270,7 +279,7 @@ class GroundedGP(Estimator):
             interactions=self.interactions,
             start=response.centre,
         )
-        before = getattr(self, "before_", None)
+        before = self._before
         if before is not None:
             codes = (
                 known.encode(ids.values).astype(np.int64)
@@ -284,7 +293,7 @@ class GroundedGP(Estimator):
     def _response(self, data: Dataset, rating: np.ndarray, n: int) -> Ordinal | Gaussian:
         """The response of the rows, the first n of them biased; `levels_` are the ratings that its levels begin at."""
         scale = data.outcome_scale
-        before = getattr(self, "before_", None)
+        before = self._before
         if before is not None:
             self.levels_ = before.levels_
             if isinstance(before.response_, Gaussian):
@@ -320,7 +329,7 @@ class GroundedGP(Estimator):
     def _likeness(self, data: Dataset) -> Likeness:
         """Who is like whom; fits the exposure model."""
         model: ExposureModel | None = None
-        before = getattr(self, "before_", None)
+        before = self._before
         if before is not None:
             if isinstance(before.exposure_model, SVDExposure):
                 code = before.items_.encode(data.items.values).astype(np.int64)
@@ -356,7 +365,7 @@ class GroundedGP(Estimator):
     # ------------------------------------------------------------------ the posterior
     def _run(self, sampler: Sampler[Ordinal | Gaussian], n_biased: int, steps: int) -> None:
         """Burn in, draw, and keep what answers are made from."""
-        n, m, h, f = *self._sizes(), self.psi_1_.shape[1], self.phi_1_.shape[1]
+        (n, f), (m, h) = self.phi_1_.shape, self.psi_1_.shape
         for _ in range(int(np.clip(steps // 2, 10, 20)) if self.burn is None else self.burn):
             sampler.sweep()
         linear_u, linear_i = np.zeros((n, h)), np.zeros((m, f))
@@ -406,15 +415,15 @@ class GroundedGP(Estimator):
         if self.columns_[1]:
             self.kappa_ = float(self.shift_draws_[:, 3].mean())
 
-    def _sizes(self) -> tuple[int, int]:
-        return len(self.phi_1_), len(self.psi_1_)
+    def _core_tables(self, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
+        """Tables of users and items whose products are a draw's scores, but for slopes and the affinity's part."""
+        h = self.psi_1_.shape[1]
+        left = [self.phi_1_ @ draw.g + draw.user[:, :h], self.phi_1_, draw.user[:, h:]]
+        return np.column_stack(left), np.column_stack([self.psi_1_, draw.item])
 
     def _draw_tables(self, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
-        """Tables of users and items whose products are a draw's scores, but for the affinity's part."""
-        h, f = self.psi_1_.shape[1], self.phi_1_.shape[1]
-        left = np.column_stack([self.phi_1_ @ draw.g + draw.user[:, :h], self.phi_1_, draw.user[:, h:]])
-        right = np.column_stack([self.psi_1_, draw.item[:, :f], draw.item[:, f:]])
-        return rescaled(left, right, self._slopes_of(draw))
+        """The same, slopes applied."""
+        return rescaled(*self._core_tables(draw), self._slopes_of(draw))
 
     def _slopes_of(self, draw: Draw) -> np.ndarray:
         """(3,) what randomised rows add to the slopes of users, items and interactions."""
@@ -443,45 +452,22 @@ class GroundedGP(Estimator):
         scores, r = (f + self.kappa_ * e)[log.user, log.item], some.data.outcome(log)
         if len(r) < ENOUGH or np.ptp(r) == 0:
             scores, r = np.zeros(2), np.array([self.mean_, self.mean_])
-        wide, centre = max(float(scores.std()), 1e-6), float(scores.mean())
-        slope, shift = platt((scores - centre) / wide, r)
-        if slope < FLATTEST:
-            mean = float(np.clip(r.mean(), 0.01, 0.99))
-            slope, shift = FLATTEST, float(np.log(mean / (1 - mean)))
-        self.platt_ = np.array([slope / wide, shift - slope * centre / wide])
+        self.platt_ = np.array(increasing_map(scores, r))
 
     def _judged(self, validation: ValidationPart, scores: np.ndarray) -> float:
         """What `judge` would say of these scores (n, n_items) of the validation users."""
         log = validation.data.biased
         if validation.within_exposure:
             return correlation_within_users(scores[log.user, log.item], log.rating, log.user)
-        return self._found(validation, lambda users: scores[users])
-
-    def _found(self, validation: ValidationPart, scores: Any) -> float:
-        """NDCG@20 of held-out positives, or of all held-out rows where none is positive."""
-        task, log, history = validation.data.task, validation.data.biased, validation.history
-        assert history is not None
-        target = log
-        if task.binarize is not None or task.relevant is not None:
-            positive = log.take(task.positive(log.rating))
-            target = positive if len(positive) else log
-        shape = history.shape
-        placed = place_blocks(
-            scores, target.pattern(shape), history.biased.pattern(shape), depth=VALIDATION_K, size=1024
-        )
-        values = placed.values("ndcg", VALIDATION_K)
-        return float(values.mean) if len(values.user) else 0.0
+        return ndcg_of_held_out(validation, lambda users: scores[users])
 
     def validation_score(self, validation: ValidationPart) -> float:
         """NDCG@20 of validation users' held-out positives; without such users, AUC, or minus the error."""
-        data, history = validation.data, validation.history
+        history = validation.history
         if history is not None:
-            return self._found(validation, lambda users: self._fold_in(take_users(history, users)))
-        log, r = data.biased, data.outcome(data.biased)
-        prediction = self._pairs(log.user, log.item)
-        if not data.outcome_scale.binary:
-            return -mse(prediction, r)
-        return -logloss(prediction, r) if r.min() == r.max() else auc(prediction, r)
+            return ndcg_of_held_out(validation, lambda users: self._fold_in(take_users(history, users)))
+        log = validation.data.biased
+        return score_of_pairs(validation.data, self._pairs(log.user, log.item))
 
     # ------------------------------------------------------------------ answers
     def _outcome(self, f: np.ndarray, variance: np.ndarray | float) -> np.ndarray:
@@ -547,23 +533,14 @@ class GroundedGP(Estimator):
                 drawn, own, _ = update(side, table, own, draw.user_prior, y - score, weight, rng)
                 score = base + dots(own, table, user, item)
             left = [np.column_stack([shared + x[:, :h], phi_1, x[:, h:]]) for x in (own, drawn)]
-            right = np.column_stack([self.psi_1_, items[:, :f], items[:, f:]])
-            yield self._grounded(draw, left[0], right), self._grounded(draw, left[1], right)
+            yield self._rescaled(draw, left[0]), self._rescaled(draw, left[1])
 
-    def _grounded(self, draw: Draw, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """(n, n_items) scores of new users, parts rescaled as training users' are; left (n, k), right (n_items, k)."""
+    def _rescaled(self, draw: Draw, left: np.ndarray) -> np.ndarray:
+        """(n, n_items) scores of new users from their table (n, k), parts rescaled as training users' are."""
+        users, items = self._core_tables(draw)
+        core = left @ items.T
         a, b, g = (float(x) for x in self._slopes_of(draw))
-        core = left @ right.T
-        if not (a or b or g):
-            return core
-        users = np.column_stack(
-            [
-                self.phi_1_ @ draw.g + draw.user[:, : self.psi_1_.shape[1]],
-                self.phi_1_,
-                draw.user[:, self.psi_1_.shape[1] :],
-            ]
-        )
-        _, by_item, level = parts(users, right)
+        _, by_item, level = parts(users, items)
         by_user = core.mean(1) - level
         return (1 + g) * core + (a - g) * by_user[:, None] + (b - g) * by_item - g * level
 
@@ -580,12 +557,12 @@ class GroundedGP(Estimator):
         if history is None:
             scores = (left[users] @ right.T for left, right in map(self._draw_tables, self.draws_))
         else:
-            history = take_users(history, users) if len(users) else history
-            scores = (drawn[: len(users)] for _, drawn in self._new_draws(history, self.draws_))
+            history = take_users(history, users)
+            scores = (drawn for _, drawn in self._new_draws(history, self.draws_))
         e: np.ndarray | float = 0.0
         if self.kappa_:
             e = self.affinity_._affinity(users) if history is None else self.affinity_._new_affinity(history)
-            e = self._standard(e)[: len(users)]
+            e = self._standard(e)
         out = np.empty((len(self.draws_), len(users), len(self.psi_1_)), np.float32)
         for k, score in enumerate(scores):
             out[k] = self._drawn_outcome(self.draws_[k], score + self._drawn_kappa(self.draws_[k]) * e)
@@ -706,7 +683,7 @@ class GroundedGP(Estimator):
         }
 
     @property
-    def shift_(self) -> dict[str, float] | None:
+    def selection_shift_(self) -> dict[str, float] | None:
         """The selection shift with its 90 % interval; None where no randomised rows were read."""
         return self.selection_shift() if self.columns_[0] else None
 

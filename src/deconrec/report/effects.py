@@ -5,15 +5,13 @@ It reads the record (`Effects.to_dict()`, the JSON of `deconrec effects`) and no
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from deconrec.data.files import write_file
-from deconrec.errors import MissingExtra
 from deconrec.report import plots
+from deconrec.report.page import rendered
 from deconrec.report.reading import NONE
 
 MOST_DRAWN = 20  # items in the picture
@@ -29,32 +27,18 @@ def render_effects(record: Mapping[str, Any], *, title: str = "Effects of exposu
     ------
     MissingExtra: jinja2 or matplotlib is not installed.
     """
-    try:
-        import jinja2
-        from markupsafe import Markup
-    except ModuleNotFoundError as error:
-        raise MissingExtra("jinja2", "report", "the HTML report") from error
-
-    folder = resources.files("deconrec.report") / "templates"
-    style = re.search(r"<style>(.*?)</style>", (folder / "report.html").read_text(encoding="utf-8"), re.S)
-    assert style is not None
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
     own = [r for r in record["effects"] if r["own"]]
     other = [r for r in record["effects"] if not r["own"]]
     key = _ranked if any(r["adjusted"] is not None for r in record["effects"]) else _by_naive
-    figures = [
-        (heading, Markup(svg), caption) for heading, svg, caption in _figures(record, key(own), key(other))
-    ]
-    return environment.from_string((folder / "effects.html").read_text(encoding="utf-8")).render(
+    return rendered(
+        "effects.html",
+        over="effects",
         title=title,
-        style=Markup(style[1]),
         record=record,
         finding=_finding(record),
         verdicts=[dict(v) | {"measured": _measured(v)} for v in record["verdicts"]],
         facts=[(name.replace("_", " "), _plain(value)) for name, value in record["settings"].items()],
-        figures=figures,
+        figures=_figures(record, key(own), key(other)),
         sweep=[{k: _plain(v) for k, v in point.items()} for point in record["sweep"]],
         tables=[
             (name, [_cells(r) for r in rows[:MOST_ROWS]], max(0, len(rows) - MOST_ROWS))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deconrec.data.files import write_file
-from deconrec.errors import MissingExtra, ParameterError
+from deconrec.errors import ParameterError
 from deconrec.experiments.results import Value, higher_is_better
 from deconrec.report import plots
+from deconrec.report.page import rendered
 from deconrec.report.pictures import COLOURS, SHAPES, figure_files
 from deconrec.report.reading import NONE
 
@@ -96,24 +95,12 @@ def render_value(found: Value) -> str:
     ------
     MissingExtra: jinja2 or matplotlib is not installed.
     """
-    try:
-        import jinja2
-        from markupsafe import Markup
-    except ModuleNotFoundError as error:
-        raise MissingExtra("jinja2", "report", "the HTML report") from error
-
-    folder = resources.files("deconrec.report") / "templates"
-    style = re.search(r"<style>(.*?)</style>", (folder / "report.html").read_text(encoding="utf-8"), re.S)
-    assert style is not None
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
     direction = "higher is better ↑" if higher_is_better(found.metric) else "lower is better ↓"
     lines = []
     for name in found.methods:
         each = [found.point(name, rows) for rows in found.sizes]
         lines.append([(None, None, None) if p is None else (p.mean, p.low, p.high) for p in each])
-    svg = plots.sweep(
+    drawn = plots.sweep(
         "value",
         f"{found.metric} over randomised ratings that train, a line a method",
         [f"{rows:,}" for rows in found.sizes],
@@ -140,15 +127,16 @@ def render_value(found: Value) -> str:
         }
         for g in found.gains
     ]
-    return environment.from_string((folder / "value.html").read_text(encoding="utf-8")).render(
+    return rendered(
+        "value.html",
         title="What randomised ratings are worth",
-        dataset=found.dataset,
-        style=Markup(style[1]),
+        over=f"value · {found.dataset}",
+        finding=found.answer[0],
         metric=found.metric,
-        answer=found.answer,
+        answer=found.answer[1:],
         missing=[*found.missing, *protocol["notes"]],
-        figure=Markup(svg),
-        key=[(Markup(plots.swatch(f"value-{n}", n)), name) for n, name in enumerate(found.methods)],
+        figure=drawn,
+        key=[(plots.swatch(f"value-{n}", n), name) for n, name in enumerate(found.methods)],
         sizes=[f"{rows:,}" for rows in found.sizes],
         rows=[(name, [_cell(found, name, rows) for rows in found.sizes]) for name in found.methods],
         gains=gains,
