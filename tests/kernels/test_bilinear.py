@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import halfcauchy, invgamma, norm
 
-from deconrec.kernels import tables
+from deconrec.kernels import bilinear, tables
 from deconrec.kernels.als import Entries
 from deconrec.kernels.bilinear import Sampler, Side, update
 from deconrec.kernels.response import Gaussian, Ordinal
