@@ -243,6 +243,10 @@ def test_exploring_by_the_posterior_has_the_propensities_of_its_draws(
         make("popularity").fit(world).recommend(k=2, explore="posterior")
 
 
+def share_inside(table: pl.DataFrame, truth: np.ndarray) -> float:
+    return float(((table["low"].to_numpy() <= truth) & (truth <= table["high"].to_numpy())).mean())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("confounding", [0.0, 1.0, 2.0])
 def test_intervals_cover_and_the_truth_is_nearer_than_without_grounding(confounding: float) -> None:
@@ -258,14 +262,11 @@ def test_intervals_cover_and_the_truth_is_nearer_than_without_grounding(confound
         )
         gp = GroundedGP().fit(data, refit=True)
         for side, axis in (("items", 0), ("users", 1)):
-            table, mean = gp.means(side), truth.outcome.mean(axis)
-            covered.append(((table["low"] <= mean) & (mean <= table["high"])).mean())
+            covered.append(share_inside(gp.means(side), truth.outcome.mean(axis)))
         rng = np.random.default_rng(seed)
         u, i = rng.integers(0, 1000, 3000), rng.integers(0, 300, 3000)
         table = gp.intervals((data.users.decode(u), data.items.decode(i)))
-        covered.append(
-            ((table["low"] <= truth.outcome[u, i]) & (truth.outcome[u, i] <= table["high"])).mean()
-        )
+        covered.append(share_inside(table, truth.outcome[u, i]))
         alone = GroundedGP(unbiased=False).fit(data, refit=True)
         mse = [float(((m._block(np.arange(1000)) - truth.outcome) ** 2).mean()) for m in (gp, alone)]
         errors.append(mse[0] - mse[1])
