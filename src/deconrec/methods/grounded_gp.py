@@ -392,7 +392,8 @@ class GroundedGP(Estimator):
             shifts.append(draw.d)
             if self.columns_[0]:
                 moved = sampler.columns[rows, :3] @ draw.d[:3]
-                felt = (sampler.response.expected(sampler.f[rows] - drop) for drop in (0.0, moved))
+                f_rows = sampler.f[rows].astype(np.float64)
+                felt = (sampler.response.expected(f_rows - drop) for drop in (0.0, moved))
                 shift_outcome.append(float(next(felt).mean() - next(felt).mean()))
             parameters.append(draw.parameters)
             if number in keep:
@@ -471,15 +472,15 @@ class GroundedGP(Estimator):
 
     # ------------------------------------------------------------------ answers
     def _outcome(self, f: np.ndarray, variance: np.ndarray | float) -> np.ndarray:
-        """Expected outcome in [0, 1] of scores f, the affinity's part included."""
+        """Expected outcome in [0, 1] of scores f, the affinity's part included, in f's precision."""
         if self.platt_[0]:
             return np.asarray(expit(self.platt_[0] * f.astype(np.float64) + self.platt_[1]))
-        return np.asarray(self.response_.expected(f.astype(np.float64), variance))
+        return np.asarray(self.response_.expected(f, variance))
 
     def _variance(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """Variance of scores, a user's part plus an item's; user and item broadcast against each other."""
-        level = 0.5 * (self.user_variance_.mean() + self.item_variance_.mean())
-        return np.maximum(user + item - level, 0.0)
+        level = np.float32(0.5) * (self.user_variance_.mean() + self.item_variance_.mean())
+        return np.maximum(user + item - level, np.float32(0.0))
 
     def _pairs(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         f = dots(self.user_table_, self.item_table_, user, item).astype(np.float64)
@@ -488,16 +489,16 @@ class GroundedGP(Estimator):
         return self._outcome(f, self._variance(self.user_variance_[user], self.item_variance_[item]))
 
     def _block(self, users: np.ndarray) -> np.ndarray:
-        f = (self.user_table_[users] @ self.item_table_.T).astype(np.float64)
+        f = self.user_table_[users] @ self.item_table_.T
         if self.kappa_:
-            f += self.kappa_ * self._standard(self.affinity_._affinity(users))
+            f += np.float32(self.kappa_) * self._standard(self.affinity_._affinity(users)).astype(np.float32)
         return self._outcome(f, self._variance(self.user_variance_[users, None], self.item_variance_))
 
     def _fold_in(self, history: Dataset) -> np.ndarray:
         f = self._new_scores(history)
         if self.kappa_:
             f += self.kappa_ * self._standard(self.affinity_._new_affinity(history))
-        typical = np.full((len(f), 1), self.user_variance_.mean())
+        typical = np.full((len(f), 1), self.user_variance_.mean(), np.float32)
         return self._outcome(f, self._variance(typical, self.item_variance_))
 
     def _new_scores(self, history: Dataset) -> np.ndarray:
@@ -576,7 +577,7 @@ class GroundedGP(Estimator):
         """Expected outcome in [0, 1] of scores f under a draw."""
         if self.platt_[0]:
             return self._outcome(f, 0.0)
-        return self.response_.with_parameters(draw.parameters).expected(f.astype(np.float64))
+        return self.response_.with_parameters(draw.parameters).expected(f)
 
     def intervals(self, pairs: Any, items: Any = None, *, level: float = 0.9) -> pl.DataFrame:
         """Expected outcomes of training users' pairs with credible intervals: user_id, item_id, score, low, high.
