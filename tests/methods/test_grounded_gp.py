@@ -34,7 +34,7 @@ def model(world: Dataset) -> GroundedGP:
 # ---------------------------------------------------------------------- limits
 def test_without_kernels_and_factors_scores_are_sums_of_a_user_and_an_item(world: Dataset) -> None:
     plain = GroundedGP(**FAST, **PLAIN).fit(world)
-    f = plain.user_table_ @ plain.item_table_.T
+    f = plain.posterior_.user_table @ plain.posterior_.item_table.T
     np.testing.assert_allclose(f - f[:1], (f - f[:1])[:, :1] * np.ones(f.shape[1]), atol=1e-5)
     assert np.ptp(f[:, 0]) > 0
     assert np.ptp(f[0]) > 0
@@ -43,7 +43,7 @@ def test_without_kernels_and_factors_scores_are_sums_of_a_user_and_an_item(world
 def test_without_randomised_rows_there_is_no_shift(world: Dataset) -> None:
     bare = world.with_logs(world.biased)
     alone = GroundedGP(**FAST).fit(bare)
-    assert alone.shift_draws_.shape[1] == 0
+    assert alone.posterior_.d.shape[1] == 0
     assert alone.kappa_ == 0.0
     assert alone.unbiased_rows_ == 0
     assert alone.selection_shift_ is None
@@ -306,7 +306,7 @@ def test_randomised_rows_say_how_much_users_differ() -> None:
     data = Dataset.from_frames(frame(chosen), unbiased=frame(random), binarize=0.5, rating_range=(0.0, 1.0))
     settings = {"draws": 80, "exposure_kernel": False, "head": False, "dim": 0}
     gp = GroundedGP(**settings).fit(data, refit=True)
-    assert gp.shift_draws_[:, -3].mean() > 0.1
+    assert gp.posterior_.d[:, -3].mean() > 0.1
     plain = GroundedGP(**settings, slopes=False).fit(data, refit=True)
     errors = [float(((model.score() - ndtr(core)) ** 2).mean()) for model in (gp, plain)]
     assert errors[0] < errors[1]
@@ -314,9 +314,13 @@ def test_randomised_rows_say_how_much_users_differ() -> None:
 
 def test_a_new_user_is_rescaled_as_training_users_are(world: Dataset) -> None:
     gp = GroundedGP(burn=20, draws=100).fit(world, refit=True)
-    draw = replace(gp.draws_[0], d=np.array([*gp.draws_[0].d[:-3], 0.4, -0.3, 0.2], np.float32))
-    left, right = gp._draw_tables(draw)
-    np.testing.assert_allclose(gp._rescaled(draw, gp._core_tables(draw)[0]), left @ right.T, atol=5e-3)
+    draw = replace(
+        gp.posterior_.draws[0], d=np.array([*gp.posterior_.draws[0].d[:-3], 0.4, -0.3, 0.2], np.float32)
+    )
+    left, right = gp.posterior_.tables(draw)
+    np.testing.assert_allclose(
+        gp.posterior_.rescaled(draw, gp.posterior_.core_tables(draw)[0]), left @ right.T, atol=5e-3
+    )
 
 
 # ---------------------------------------------------------------------- more rows

@@ -35,7 +35,7 @@ Paper.      [Salakhutdinov2008]; what it joins is of [Zhu2024] and [Li2023]
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -60,8 +60,9 @@ from deconrec.factor_estimator import (
 )
 from deconrec.kernels.als import Entries
 from deconrec.kernels.bilinear import Draw, Sampler, Side, update
+from deconrec.kernels.posterior import Collected, Posterior, spread_out, with_ones
 from deconrec.kernels.response import Gaussian, Ordinal, restored
-from deconrec.kernels.tables import compressed, dots, parts, rescaled
+from deconrec.kernels.tables import dots
 from deconrec.methods.wmf import WMF
 from deconrec.parameters import nuisance, parameter
 from deconrec.random import numpy_generator
@@ -73,8 +74,6 @@ WORK = 20_000_000  # NOTE rows drawn in all, from which the number of draws foll
 DRAWS = (20, 200)  # fewest and most draws that predictions average over
 FOLD = 16  # draws that new users are answered with
 ROUNDS = 8  # NOTE of a new user's own part; the last moves scores by less than 0.01
-WIDE = 128  # columns of latent factors that are collected before they are compressed
-GRID = 64  # users (items) over which a score's variance is read for every item (user)
 HEADS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # kappa over the ratio of the two parts' spreads
 JUDGED = 1000  # validation users that kappa is chosen by
 KNOWN = 50  # randomised rows from which their shares of levels start the cuts
@@ -123,15 +122,8 @@ class GroundedGP(Estimator):
         levels_: np.ndarray
         likeness_: Likeness
         before_: GroundedGP
-        phi_1_: np.ndarray
-        psi_1_: np.ndarray
-        user_table_: np.ndarray
-        item_table_: np.ndarray
-        user_variance_: np.ndarray
-        item_variance_: np.ndarray
-        draws_: list[Draw]
+        posterior_: Posterior
         columns_: np.ndarray
-        shift_draws_: np.ndarray
         shift_outcome_: np.ndarray
         kappa_: float
         affinity_scale_: np.ndarray
@@ -240,7 +232,6 @@ class GroundedGP(Estimator):
     def _learn(self, data: Dataset, with_head: bool) -> None:
         rng = numpy_generator(self.seed, "posterior")
         like = self.likeness_ = self._likeness(data)
-        self._with_ones()
         biased, random = data.biased, data.unbiased
         logs = [biased] if random is None or not len(random) else [biased, random]
         user = np.concatenate([log.user for log in logs]).astype(np.int64)
@@ -285,7 +276,7 @@ class GroundedGP(Estimator):
                 known.encode(ids.values).astype(np.int64)
                 for known, ids in ((before.users_, data.users), (before.items_, data.items))
             )
-            sampler.resume(before.draws_[-1], *codes)
+            sampler.resume(before.posterior_.draws[-1], *codes)
             if before.platt_[0] and with_head:
                 self.kappa_, self.platt_ = before.kappa_, before.platt_
         self._run(sampler, n, self.draws or draws_for(len(user)))
@@ -355,80 +346,27 @@ class GroundedGP(Estimator):
         both = like.item_activity[item], like.user_activity(n_u)
         return np.column_stack([np.ones(len(item)), *both]).astype(np.float32)
 
-    def _with_ones(self) -> None:
-        """phi~ and psi~."""
-        self.phi_1_, self.psi_1_ = (
-            np.column_stack([np.ones(len(x), np.float32), x])
-            for x in (self.likeness_.phi, self.likeness_.psi)
-        )
-
     # ------------------------------------------------------------------ the posterior
     def _run(self, sampler: Sampler[Ordinal | Gaussian], n_biased: int, steps: int) -> None:
         """Burn in, draw, and keep what answers are made from."""
-        (n, f), (m, h) = self.phi_1_.shape, self.psi_1_.shape
         for _ in range(int(np.clip(steps // 2, 10, 20)) if self.burn is None else self.burn):
             sampler.sweep()
-        linear_u, linear_i = np.zeros((n, h)), np.zeros((m, f))
-        latent_u, latent_i = np.zeros((n, 0), np.float32), np.zeros((m, 0), np.float32)
-        some_u, some_i = spread_out(n, GRID), spread_out(m, GRID)
-        moments = [np.zeros(n), np.zeros(m)]  # mean squares of scores, for their variance
-        keep = set(np.unique(np.linspace(0, steps - 1, min(self.kept, steps)).astype(int)))
-        self.draws_, shifts, parameters, shift_outcome = [], [], [], []
-        rows = spread_out(n_biased, SHIFTED)
-        for number in range(steps):
+        collected = Collected(sampler, steps, self.kept, slopes=bool(self.columns_[2]))
+        rows, shift = spread_out(n_biased, SHIFTED), []
+        for _ in range(steps):
             sampler.sweep()
-            # Means given the rest instead of draws: the same expectation with less noise.
-            linear_u += self.phi_1_ @ sampler.before_g + sampler.mean_u[:, :h]
-            linear_i += sampler.mean_i[:, :f]
-            if self.dim:
-                latent_u = np.column_stack([latent_u, sampler.mean_u[:, h:]])
-                latent_i = np.column_stack([latent_i, sampler.q_before])
-                if latent_u.shape[1] > WIDE or number == steps - 1:
-                    latent_u, latent_i = compressed(latent_u, latent_i, 4 * self.dim)
-            draw = sampler.draw()
-            left, right = self._draw_tables(draw)
-            for moment, score in zip(moments, (left @ right[some_i].T, right @ left[some_u].T), strict=True):
-                moment += (score.astype(np.float64) ** 2).mean(1)
-            shifts.append(draw.d)
+            draw = collected.add()
             if self.columns_[0]:
                 moved = sampler.columns[rows, :3] @ draw.d[:3]
-                f_rows = sampler.f[rows].astype(np.float64)
-                felt = (sampler.response.expected(f_rows - drop) for drop in (0.0, moved))
-                shift_outcome.append(float(next(felt).mean() - next(felt).mean()))
-            parameters.append(draw.parameters)
-            if number in keep:
-                small = replace(draw, user=draw.user.astype(np.float16), item=draw.item.astype(np.float16))
-                self.draws_.append(small)
-        left = np.column_stack([linear_u / steps, self.phi_1_, latent_u / steps])
-        right = np.column_stack([self.psi_1_, linear_i / steps, latent_i])
-        slopes = np.mean(shifts, axis=0)[-3:] if self.columns_[2] else np.zeros(3)
-        self.user_table_, self.item_table_ = rescaled(left, right, slopes)
-        squares = [
-            (self.user_table_ @ self.item_table_[some_i].T).astype(np.float64) ** 2,
-            (self.item_table_ @ self.user_table_[some_u].T).astype(np.float64) ** 2,
-        ]
-        self.user_variance_, self.item_variance_ = (
-            np.maximum(moment / steps - square.mean(1), 0.0).astype(np.float32)
-            for moment, square in zip(moments, squares, strict=True)
-        )
-        self.response_ = restored(sampler.response.with_parameters(np.mean(parameters, axis=0)).state())
-        self.shift_draws_, self.shift_outcome_ = np.array(shifts), np.array(shift_outcome)
+                f = sampler.f[rows].astype(np.float64)
+                felt = (float(sampler.response.expected(f - drop).mean()) for drop in (0.0, moved))
+                shift.append(next(felt) - next(felt))
+        self.posterior_ = collected.posterior()
+        parameters = np.mean(collected.parameters, axis=0)
+        self.response_ = restored(sampler.response.with_parameters(parameters).state())
+        self.shift_outcome_ = np.array(shift)
         if self.columns_[1]:
-            self.kappa_ = float(self.shift_draws_[:, 3].mean())
-
-    def _core_tables(self, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
-        """Tables of users and items whose products are a draw's scores, but for slopes and the affinity's part."""
-        h = self.psi_1_.shape[1]
-        left = [self.phi_1_ @ draw.g + draw.user[:, :h], self.phi_1_, draw.user[:, h:]]
-        return np.column_stack(left), np.column_stack([self.psi_1_, draw.item])
-
-    def _draw_tables(self, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
-        """The same, slopes applied."""
-        return rescaled(*self._core_tables(draw), self._slopes_of(draw))
-
-    def _slopes_of(self, draw: Draw) -> np.ndarray:
-        """(3,) what randomised rows add to the slopes of users, items and interactions."""
-        return draw.d[-3:] if self.columns_[2] else np.zeros(3)
+            self.kappa_ = float(self.posterior_.d[:, 3].mean())
 
     # ------------------------------------------------------------------ the affinity's coefficient without U
     def _choose_kappa(self, validation: ValidationPart) -> None:
@@ -477,33 +415,33 @@ class GroundedGP(Estimator):
             return np.asarray(expit(self.platt_[0] * f.astype(np.float64) + self.platt_[1]))
         return np.asarray(self.response_.expected(f, variance))
 
-    def _variance(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """Variance of scores, a user's part plus an item's; user and item broadcast against each other."""
-        level = np.float32(0.5) * (self.user_variance_.mean() + self.item_variance_.mean())
-        return np.maximum(user + item - level, np.float32(0.0))
-
     def _pairs(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        f = dots(self.user_table_, self.item_table_, user, item).astype(np.float64)
+        f = self.posterior_.pairs(user, item).astype(np.float64)
         if self.kappa_:
             f += self.kappa_ * self._standard(self.affinity_._pair_affinity(user, item))
-        return self._outcome(f, self._variance(self.user_variance_[user], self.item_variance_[item]))
+        posterior = self.posterior_
+        variance = posterior.variance(posterior.user_variance[user], posterior.item_variance[item])
+        return self._outcome(f, variance)
 
     def _block(self, users: np.ndarray) -> np.ndarray:
-        f = self.user_table_[users] @ self.item_table_.T
+        posterior = self.posterior_
+        f = posterior.block(users)
         if self.kappa_:
             f += np.float32(self.kappa_) * self._standard(self.affinity_._affinity(users)).astype(np.float32)
-        return self._outcome(f, self._variance(self.user_variance_[users, None], self.item_variance_))
+        variance = posterior.variance(posterior.user_variance[users, None], posterior.item_variance)
+        return self._outcome(f, variance)
 
     def _fold_in(self, history: Dataset) -> np.ndarray:
         f = self._new_scores(history)
         if self.kappa_:
             f += self.kappa_ * self._standard(self.affinity_._new_affinity(history))
-        typical = np.full((len(f), 1), self.user_variance_.mean(), np.float32)
-        return self._outcome(f, self._variance(typical, self.item_variance_))
+        typical = np.full((len(f), 1), self.posterior_.user_variance.mean(), np.float32)
+        return self._outcome(f, self.posterior_.variance(typical, self.posterior_.item_variance))
 
     def _new_scores(self, history: Dataset) -> np.ndarray:
         """(n, n_items) scores of new users, without the affinity's part: the mean over draws of the item side."""
-        chosen = [self.draws_[k] for k in spread_out(len(self.draws_), FOLD)]
+        draws = self.posterior_.draws
+        chosen = [draws[k] for k in spread_out(len(draws), FOLD)]
         out = np.zeros((history.n_users, history.n_items))
         for score, _ in self._new_draws(history, chosen):
             out += score
@@ -511,39 +449,29 @@ class GroundedGP(Estimator):
 
     def _new_draws(self, history: Dataset, chosen: Sequence[Draw]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """((n, n_items) most probable, (n, n_items) drawn) scores of new users under each draw of the item side."""
-        phi = self.likeness_.users(history)
-        phi_1 = np.column_stack([np.ones(len(phi), np.float32), phi])
-        log, h, f = history.biased, self.psi_1_.shape[1], phi_1.shape[1]
+        phi_1, psi_1 = with_ones(self.likeness_.users(history)), self.posterior_.psi_1
+        log, h, f = history.biased, psi_1.shape[1], phi_1.shape[1]
         user, item = log.user.astype(np.int64), log.item.astype(np.int64)
         columns = np.zeros((len(user), int(self.columns_.sum())), np.float32)
         if self.columns_[0]:
-            columns[:, :3] = self._shift_columns(item, np.bincount(user, minlength=len(phi))[user])
-        side = Side.of(Entries.of(user, item, len(phi)), h + self.dim, history.n_items)
+            columns[:, :3] = self._shift_columns(item, np.bincount(user, minlength=len(phi_1))[user])
+        side = Side.of(Entries.of(user, item, len(phi_1)), h + self.dim, history.n_items)
         response, rng = self._response_of(history), numpy_generator(self.seed, "new users")
         weight = np.full(len(user), self.response_.unit**-2, np.float32)
         for draw in chosen:
             items = draw.item.astype(np.float32)
-            table = np.column_stack([self.psi_1_, items[:, f:]])
+            table = np.column_stack([psi_1, items[:, f:]])
             shared = phi_1 @ draw.g
-            base = dots(shared, self.psi_1_, user, item) + dots(phi_1, items[:, :f], user, item)
+            base = dots(shared, psi_1, user, item) + dots(phi_1, items[:, :f], user, item)
             base += columns @ draw.d
             likely, score = response.with_parameters(draw.parameters), base
-            own = drawn = np.zeros((len(phi), h + self.dim), np.float32)
+            own = drawn = np.zeros((len(phi_1), h + self.dim), np.float32)
             for _ in range(ROUNDS):
                 y = likely.likely_target(score)
                 drawn, own, _ = update(side, table, own, draw.user_prior, y - score, weight, rng)
                 score = base + dots(own, table, user, item)
             left = [np.column_stack([shared + x[:, :h], phi_1, x[:, h:]]) for x in (own, drawn)]
-            yield self._rescaled(draw, left[0]), self._rescaled(draw, left[1])
-
-    def _rescaled(self, draw: Draw, left: np.ndarray) -> np.ndarray:
-        """(n, n_items) scores of new users from their table (n, k), parts rescaled as training users' are."""
-        users, items = self._core_tables(draw)
-        core = left @ items.T
-        a, b, g = (float(x) for x in self._slopes_of(draw))
-        _, by_item, level = parts(users, items)
-        by_user = core.mean(1) - level
-        return (1 + g) * core + (a - g) * by_user[:, None] + (b - g) * by_item - g * level
+            yield self.posterior_.rescaled(draw, left[0]), self.posterior_.rescaled(draw, left[1])
 
     def _response_of(self, data: Dataset) -> Ordinal | Gaussian:
         """The response with the rows of a history."""
@@ -555,18 +483,19 @@ class GroundedGP(Estimator):
     # ------------------------------------------------------------------ the posterior, asked
     def _posterior(self, users: np.ndarray, history: Dataset | None = None) -> np.ndarray:
         """(K, B, n_items) expected outcomes under the draws that were kept."""
+        draws = self.posterior_.draws
         if history is None:
-            scores = (left[users] @ right.T for left, right in map(self._draw_tables, self.draws_))
+            scores = (left[users] @ right.T for left, right in map(self.posterior_.tables, draws))
         else:
             history = take_users(history, users)
-            scores = (drawn for _, drawn in self._new_draws(history, self.draws_))
+            scores = (drawn for _, drawn in self._new_draws(history, draws))
         e: np.ndarray | float = 0.0
         if self.kappa_:
             e = self.affinity_._affinity(users) if history is None else self.affinity_._new_affinity(history)
             e = self._standard(e)
-        out = np.empty((len(self.draws_), len(users), len(self.psi_1_)), np.float32)
+        out = np.empty((len(draws), len(users), len(self.posterior_.psi_1)), np.float32)
         for k, score in enumerate(scores):
-            out[k] = self._drawn_outcome(self.draws_[k], score + self._drawn_kappa(self.draws_[k]) * e)
+            out[k] = self._drawn_outcome(draws[k], score + self._drawn_kappa(draws[k]) * e)
         return out
 
     def _drawn_kappa(self, draw: Draw) -> float:
@@ -596,9 +525,10 @@ class GroundedGP(Estimator):
             for codes, name in ((self.users_, "user_id"), (self.items_, "item_id"))
         )
         e = self._standard(self.affinity_._pair_affinity(user, item)) if self.kappa_ else 0.0
-        f = np.empty((len(self.draws_), len(user)))
-        for k, draw in enumerate(self.draws_):
-            left, right = self._draw_tables(draw)
+        draws = self.posterior_.draws
+        f = np.empty((len(draws), len(user)))
+        for k, draw in enumerate(draws):
+            left, right = self.posterior_.tables(draw)
             f[k] = dots(left, right, user, item) + self._drawn_kappa(draw) * e
         centre, spread = f.mean(0), f.std(0, ddof=1)
         low, high = (
@@ -630,22 +560,23 @@ class GroundedGP(Estimator):
         ids = self.items_ if side == "items" else self.users_
         n, over = len(ids), len(self.users_ if side == "items" else self.items_)
         some = spread_out(over, most)
-        e: np.ndarray | float = 0.0
-        drawn = np.empty((len(self.draws_), n))
-        size = max(1, CELLS // len(some))
-        for start in range(0, n, size):
-            mine = np.arange(start, min(start + size, n))
-            if self.kappa_:
-                e = (
-                    self.affinity_._affinity(some)[:, mine].T
-                    if side == "items"
-                    else self.affinity_._affinity(mine)[:, some]
-                )
-                e = self._standard(e)
-            for k, draw in enumerate(self.draws_):
-                left, right = self._draw_tables(draw)
+
+        def affinities(mine: np.ndarray) -> np.ndarray | float:
+            """(len(mine), len(some)) e of these items (users) and the others that are averaged over."""
+            if not self.kappa_:
+                return 0.0
+            affinity = self.affinity_._affinity
+            return self._standard(affinity(some)[:, mine].T if side == "items" else affinity(mine)[:, some])
+
+        draws, size = self.posterior_.draws, max(1, CELLS // len(some))
+        parts = [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
+        drawn = np.empty((len(draws), n))
+        for k, draw in enumerate(draws):
+            left, right = self.posterior_.tables(draw)
+            for mine in parts:
                 f = right[mine] @ left[some].T if side == "items" else left[mine] @ right[some].T
-                drawn[k, mine] = self._drawn_outcome(draw, f + self._drawn_kappa(draw) * e).mean(1)
+                f = f + self._drawn_kappa(draw) * affinities(mine)
+                drawn[k, mine] = self._drawn_outcome(draw, f).mean(1)
         centre, spread = drawn.mean(0), drawn.std(0, ddof=1)
         columns = {
             "mean": centre,
@@ -690,22 +621,19 @@ class GroundedGP(Estimator):
 
     def _item_vectors(self) -> np.ndarray:
         """Items by how their scores vary over users."""
-        centred = self.user_table_ - self.user_table_.mean(0)
+        users = self.posterior_.user_table
+        centred = users - users.mean(0)
         value, vector = np.linalg.eigh(centred.T.astype(np.float64) @ centred)
-        return np.asarray(self.item_table_ @ (vector * np.sqrt(np.maximum(value, 0.0))), np.float32)
+        return np.asarray(self.posterior_.item_table @ (vector * np.sqrt(np.maximum(value, 0.0))), np.float32)
 
     # ------------------------------------------------------------------ saving
-    ARRAYS: ClassVar[tuple[str, ...]] = (
-        *("levels", "user_table", "item_table", "user_variance", "item_variance", "columns"),
-        *("shift_draws", "shift_outcome", "affinity_scale", "platt"),
-    )
+    ARRAYS: ClassVar[tuple[str, ...]] = ("levels", "columns", "shift_outcome", "affinity_scale", "platt")
 
     def _state(self) -> dict[str, np.ndarray]:
         state = {name: np.asarray(getattr(self, f"{name}_")) for name in self.ARRAYS}
         state["kappa"] = np.array([self.kappa_])
         state |= {f"likeness.{k}": v for k, v in self.likeness_.state().items()}
-        for f in fields(Draw):
-            state[f"draws.{f.name}"] = np.stack([getattr(draw, f.name) for draw in self.draws_])
+        state |= {f"posterior.{k}": v for k, v in self.posterior_.state().items()}
         state |= {f"response.{k}": v for k, v in self.response_.state().items()}
         if self.exposure_kernel:
             state |= {f"exposure.{k}": v for k, v in self.exposure_._state().items()}
@@ -717,17 +645,14 @@ class GroundedGP(Estimator):
         for name in self.ARRAYS:
             setattr(self, f"{name}_", np.array(state[name]))
         self.kappa_ = float(state["kappa"][0])
-        drawn = below(state, "draws")
-        columns = [np.array(drawn[f.name]) for f in fields(Draw)]
-        self.draws_ = [Draw(*values) for values in zip(*columns, strict=True)]
         self.response_ = restored(below(state, "response"))
         model = None
         if self.exposure_kernel:
             model = self.exposure_ = self.exposure.clone()
             with torch.random.fork_rng(devices=[]):  # initial values are drawn, and replaced at once
                 model._restore(below(state, "exposure"), self.spec_)
-        self.likeness_ = Likeness.restored(below(state, "likeness"), model)
-        self._with_ones()
+        like = self.likeness_ = Likeness.restored(below(state, "likeness"), model)
+        self.posterior_ = Posterior.restored(below(state, "posterior"), like.phi, like.psi)
         if self.affinity_scale_[1]:
             self.affinity_ = self.affinity.clone()
             self.affinity_.spec_, self.affinity_.task_, self.affinity_.scale_ = (
@@ -758,8 +683,3 @@ def below(state: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
 def draws_for(rows: int) -> int:
     """How many draws a log of so many rows is averaged over."""
     return int(np.clip(WORK // max(rows, 1), *DRAWS))
-
-
-def spread_out(n: int, most: int) -> np.ndarray:
-    """At most `most` of the numbers 0 to n - 1, evenly spread."""
-    return np.unique(np.linspace(0, max(n - 1, 0), min(n, most)).astype(np.int64))
