@@ -87,4 +87,5 @@ def test_what_is_saved_is_restored(chain):
     again = Posterior.restored(posterior.state(), posterior.phi_1[:, 1:], posterior.psi_1[:, 1:])
     assert np.array_equal(again.block(np.arange(N)), posterior.block(np.arange(N)))
     assert np.array_equal(again.tables(again.draws[2])[0], posterior.tables(posterior.draws[2])[0])
-    assert again.slopes is posterior.slopes and np.array_equal(again.d, posterior.d)
+    assert again.slopes is posterior.slopes
+    assert np.array_equal(again.d, posterior.d)
