@@ -6,7 +6,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -14,9 +14,11 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix
 
-from deconrec.data.dataset import Dataset, Features, OutcomeScale, Task
+from deconrec.data.context import Schema
+from deconrec.data.dataset import Dataset, Features, Log, OutcomeScale, Task
 from deconrec.data.ids import Vocabulary, as_series
-from deconrec.data.split import ValidationPart, hold_out
+from deconrec.data.impressions import raw_weight
+from deconrec.data.split import ValidationPart, cut, joined
 from deconrec.data.validate import read_table
 from deconrec.errors import (
     DataError,
@@ -27,6 +29,7 @@ from deconrec.errors import (
     UnknownItem,
     UnknownUser,
 )
+from deconrec.evaluation.logits import joint, probability
 from deconrec.evaluation.policy import check_policy, draw, draw_posterior
 from deconrec.evaluation.rating import correlation_within_users
 from deconrec.parameters import Parameterised
@@ -60,6 +63,7 @@ class Tags:
     uses_rating: the method reads the rating behind a binarised outcome.
     fold_in: whether users that were not seen in training can be scored from a history.
     yardstick: a ranker that learns nothing of anybody's taste; others are measured by it.
+    impressions: the method also runs on a log of impressions, with their context.
     """
 
     needs_unbiased: bool = False
@@ -70,6 +74,7 @@ class Tags:
     uses_rating: bool = False
     fold_in: bool = True
     yardstick: bool = False
+    impressions: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +87,8 @@ class Spec:
     item_rate: (n_items,) share of users exposed to each item, or None when rebuilding a saved model.
     mean_outcome: mean outcome of the biased log, in [0, 1].
     density: |O| / |D|.
+    n_impressions: rows of D, by weight, where it is a table of impressions; 0 where it is users x items.
+    n_columns, n_places: categorical columns of their context, and places of all their categories.
     """
 
     n_users: int
@@ -92,6 +99,9 @@ class Spec:
     item_rate: np.ndarray | None = None
     mean_outcome: float = 0.5
     density: float = 0.5
+    n_impressions: int = 0
+    n_columns: int = 0
+    n_places: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -101,7 +111,7 @@ class Spec:
     @property
     def rows(self) -> int:
         """Rows of the biased log."""
-        return round(self.density * self.n_users * self.n_items)
+        return round(self.density * (self.n_impressions or self.n_users * self.n_items))
 
     @classmethod
     def of(cls, data: Dataset) -> Spec:
@@ -109,7 +119,17 @@ class Spec:
         sizes = [0 if f is None else f.values.shape[1] for f in (data.user_features, data.item_features)]
         rate = np.bincount(data.biased.item, minlength=data.n_items) / max(data.n_users, 1)
         mean = float(data.outcome(data.biased).mean())
-        return cls(*data.shape, sizes[0], sizes[1], item_rate=rate, mean_outcome=mean, density=data.density)
+        spec = cls(*data.shape, sizes[0], sizes[1], item_rate=rate, mean_outcome=mean, density=data.density)
+        if data.impressions is None:
+            return spec
+        schema = data.impressions.schema
+        return replace(
+            spec,
+            n_row_features=schema.n_inputs,
+            n_impressions=max(1, round(float(raw_weight(data.impressions.log).sum(dtype=np.float64)))),
+            n_columns=len(schema.categories),
+            n_places=schema.n_places,
+        )
 
 
 class Estimator(Parameterised, ABC):
@@ -133,6 +153,7 @@ class Estimator(Parameterised, ABC):
     item_mean_: np.ndarray
     covered_users_: np.ndarray
     covered_items_: np.ndarray
+    context_: Schema | None = None  # of an impression log
 
     # ------------------------------------------------------------------ hooks
     @property
@@ -178,10 +199,19 @@ class Estimator(Parameterised, ABC):
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         """The inverse of `_state`; `spec_` is set."""
 
+    def _of_log(self, data: Dataset, log: Log) -> np.ndarray:
+        """(n,) expected outcome in [0, 1] of a log's rows, which are coded as the training data are."""
+        return self._pairs(log.user, log.item)
+
+    def _logits(self, log: Log) -> tuple[np.ndarray, np.ndarray | None]:
+        """((n,) logit of pCVR, (n,) logit of pCTR or None) of impressions; codes of unseen ids are n_users, n_items."""
+        raise DataError(f"{type(self).__name__} does not answer for impressions.")
+
     def _covered(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """((n_users,), (n_items,)) bool: users and items that the model learned anything about."""
         users, items = np.zeros(data.n_users, bool), np.zeros(data.n_items, bool)
-        for log in (data.biased, data.unbiased):
+        whole = data.biased if data.impressions is None else data.impressions.log
+        for log in (whole, data.unbiased):
             if log is not None:
                 users[log.user], items[log.item] = True, True
         return users, items
@@ -252,6 +282,7 @@ class Estimator(Parameterised, ABC):
                 f"{type(self).__name__} needs a binary outcome; the ratings run from {data.outcome_scale.low:g} to "
                 f"{data.outcome_scale.high:g}. Set binarize (the rating from which an outcome counts as 1)."
             )
+        refuse_impressions(type(self).__name__, tags, data)
         started = time.perf_counter()
         self.__dict__.pop("seconds_", None)  # a fit that fails leaves no model behind
         data = data.without_test()
@@ -264,11 +295,11 @@ class Estimator(Parameterised, ABC):
             self._check_validation(data, validation)
         if validation is None or (validation.history is not None and tags.shape == "pairs"):
             # Users that a pair method never trained on cannot stop it: rows of its own users do.
-            kept, held = hold_out(data.biased, HOLDOUT, int(getattr(self, "seed", 0)))
-            validation = ValidationPart(data.with_logs(data.biased.take(held)))
-            data = data.with_logs(data.biased.take(kept), data.unbiased)
+            data, held = cut(data, HOLDOUT, int(getattr(self, "seed", 0)))
+            validation = ValidationPart(held)
         self.users_, self.items_, self.task_ = data.users, data.items, data.task
         self.scale_, self.spec_ = data.outcome_scale, Spec.of(data)
+        self.context_ = None if data.impressions is None else data.impressions.schema
         self.fingerprint_ = data.fingerprint
         self.unbiased_rows_ = self.n_unbiased_ = len(data.unbiased) if data.unbiased is not None else 0
         if validation.unbiased:
@@ -278,8 +309,7 @@ class Estimator(Parameterised, ABC):
             self._remember(data)
             self._fit(data, validation, progress)
         if again:
-            whole = data.with_logs(data.biased.joined(validation.data.biased, data.n_items), data.unbiased)
-            self.learn_again(whole, progress)
+            self.learn_again(joined(data, validation.data), progress)
         # What stopped training was rated too: it is no news to its user.
         if validation.history is None and validation.data.users.same(self.users_):
             both = csr_matrix(self.seen_ + validation.data.biased.pattern(data.shape))
@@ -319,7 +349,7 @@ class Estimator(Parameterised, ABC):
         """(n,) scores of the rows that are to be predicted."""
         log = validation.data.biased
         if validation.history is None:
-            return self._pairs(log.user, log.item)
+            return self._of_log(validation.data, log)
         return self._fold_in(validation.history)[log.user, log.item]
 
     def _fit_again(self, data: Dataset, progress: bool) -> None:
@@ -349,6 +379,11 @@ class Estimator(Parameterised, ABC):
 
     def _check_validation(self, data: Dataset, validation: ValidationPart) -> None:
         same_users = validation.history is not None or validation.data.users.same(data.users)
+        if (data.impressions is None) != (validation.data.impressions is None):
+            raise DataError(
+                f"fit of {type(self).__name__} needs validation data of the kind of the training data; one is a log of "
+                "impressions and the other is not."
+            )
         if not (same_users and validation.data.items.same(data.items)):
             raise DataError(
                 f"fit of {type(self).__name__} needs validation data with the users and items of the training data, "
@@ -393,6 +428,10 @@ class Estimator(Parameterised, ABC):
             or the overall mean for an unknown item.
         details: give a polars frame user_id, item_id, score, source ("model" | "fold-in" | "fallback").
 
+        Of a model of impressions `pairs` is a table with user_id, item_id and the context's columns; every row is
+        answered by the model, ids and categories that it never saw too, and the frame has pcvr (the score), pctr and
+        pctcvr beside, null where the method learns no click.
+
         Returns (n,) float64, or the frame.
 
         Raises
@@ -400,6 +439,13 @@ class Estimator(Parameterised, ABC):
         UnknownUser, UnknownItem: with unknown="error".  NotFitted.
         """
         self._check_fitted()
+        if self.context_ is not None:
+            if items is not None or history is not None:
+                raise DataError(
+                    f"predict of {type(self).__name__}, a model of impressions, needs one table with user_id, item_id "
+                    "and the context; it folds no one in, because an unseen user is answered too."
+                )
+            return self._predict_impressions(pairs, details=details)
         raw_users, raw_items = _pair_columns(pairs, items)
         user, item = self.users_.encode(raw_users), self.items_.encode(raw_items)
         folded = None if history is None else self._history(history)
@@ -422,6 +468,46 @@ class Estimator(Parameterised, ABC):
             return score
         names = pl.Series([SOURCES[s] for s in source], dtype=pl.String)
         return pl.DataFrame({"user_id": raw_users, "item_id": raw_items, "score": score, "source": names})
+
+    def _predict_impressions(self, rows: Any, *, details: bool) -> Any:
+        """The answers of `predict` for a table of impressions."""
+        assert self.context_ is not None
+        if isinstance(rows, tuple):
+            raise DataError(
+                f"predict of {type(self).__name__}, a model of impressions, needs a table with user_id, item_id and "
+                f"the context columns {list(self.context_.names)}; got (users, items)."
+            )
+        table = read_table(rows, "the impressions")
+        raw_users, raw_items = _pair_columns(table, None)
+        user, item = (
+            np.where(code < 0, len(ids), code)
+            for ids, code in (
+                (self.users_, self.users_.encode(raw_users)),
+                (self.items_, self.items_.encode(raw_items)),
+            )
+        )
+        log = Log(
+            user,
+            item,
+            np.zeros(len(table), np.float32),
+            context=self.context_.encode(table, "the impressions"),
+        )
+        b, a = self._logits(log)
+        score = probability(b)
+        if not details:
+            return score
+        nothing = pl.Series([None] * len(score), dtype=pl.Float64)
+        return pl.DataFrame(
+            {
+                "user_id": raw_users,
+                "item_id": raw_items,
+                "score": score,
+                "source": pl.Series(["model"] * len(score), dtype=pl.String),
+                "pcvr": score,
+                "pctr": nothing if a is None else pl.Series(probability(a)),
+                "pctcvr": nothing if a is None else pl.Series(joint(a, b)),
+            }
+        )
 
     def score(self, users: Any = None, *, history: Any = None, unknown: Unknown = "error") -> np.ndarray:
         """(n, n_items) float32 expected outcome of every item, in the order of `items_.values`; see `recommend`."""
@@ -585,6 +671,11 @@ class Estimator(Parameterised, ABC):
     # ------------------------------------------------------------------ inside
     def _asked(self, users: Any, history: Any) -> tuple[pl.Series, Dataset | None]:
         """(raw ids of the users that are asked for, the history as a data set)."""
+        if self.context_ is not None:
+            raise DataError(
+                f"{type(self).__name__} was trained on impressions: what an item would do for a user depends on the "
+                "impression's context. Give the impressions in question to `predict`, and rank by what it says."
+            )
         folded = None if history is None else self._history(history)
         everyone = self.users_ if folded is None else folded.users
         return everyone.values if users is None else as_series(users), folded
@@ -702,6 +793,21 @@ class Estimator(Parameterised, ABC):
                     f'unknown="fallback" answers with mean outcomes'
                     + ("; `history=` folds new users in." if kind == "user" else ".")
                 )
+
+
+def refuse_impressions(who: str, tags: Tags, data: Dataset) -> None:
+    """Refuse a method on a log of impressions that it has no network for.
+
+    Raises
+    ------
+    DataError.
+    """
+    if data.impressions is not None and not tags.impressions:
+        raise DataError(
+            f"{who} cannot learn from impressions: it reads whole user rows, or the factors of users and items, and "
+            "no context. Use a method that says so (`deconrec methods --json -`: impressions), such as 'esmm', "
+            "'escm2-dr' or 'res-ips', or give a [biased] table of (user, item) pairs."
+        )
 
 
 def _warn_one_outcome(log: str, r: np.ndarray, says: str) -> None:

@@ -51,11 +51,13 @@ class Pairs:
     mass: |population| / |D| as this sample stands for it (within a block: its observed share).
     share: |population| / |D| of the whole data, so that `average` is a mean over the population.
     tables: features of users and items, looked up only by nets that want them.
-    context: (n, ...) features of the row itself (an impression's hour, device, ...).
+    context: (n, ...) features of the row itself (an impression's hour, device, ...): "places" (n, C) int32 rows of the
+        table of all categories and "inputs" (n, F) numbers, see `data.context`; or "features" (n, F).
     weight: (n,) sample weights, or None.
     grid: set where the sample is a whole rectangle: a net may then answer by one matrix product.
-    within: (a grid that holds these rows, (n,) int64 their places in it), or None: what a net says of the grid, it says
-        of them.
+    whole: whether other samples of the batch lie within this one, rectangle or not.
+    within: (a sample that holds these rows, (n,) int64 their places in it), or None: what a net says of it, it says of
+        them.
     """
 
     user: Tensor
@@ -68,6 +70,7 @@ class Pairs:
     context: Mapping[str, Tensor] = field(default_factory=dict)
     weight: Tensor | None = None
     grid: Grid | None = None
+    whole: bool = False
     within: tuple[Pairs, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -85,6 +88,20 @@ class Pairs:
     def average(self, x: Tensor) -> Tensor:
         """Monte-Carlo estimate of the mean of x over the population; 0 on an empty sample."""
         return self.expect(x) / self.share if self.share > 0 else x.sum() * 0.0
+
+    def take(self, rows: Tensor) -> Pairs:
+        """The sample of these rows (positions, or a mask), of the same mass and share."""
+        return Pairs(
+            self.user[rows],
+            self.item[rows],
+            self.o[rows],
+            self.r[rows],
+            mass=self.mass,
+            share=self.share,
+            tables=self.tables,
+            context={name: value[rows] for name, value in self.context.items()},
+            weight=None if self.weight is None else self.weight[rows],
+        )
 
     @property
     def x_row(self) -> Tensor | None:

@@ -3,6 +3,7 @@
 model.json            class, parameters, sizes, task, versions, how it was trained
 arrays.safetensors    learned arrays, the seen pairs, the fallback's means
 users.parquet, items.parquet   raw ids in the order of the codes
+categories.parquet    of a model of impressions: the categories of its context, with their counts
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import polars as pl
 from safetensors import SafetensorError
 from scipy.sparse import csr_matrix
 
+from deconrec.data.context import Schema
 from deconrec.data.dataset import OutcomeScale, Task
 from deconrec.data.files import replaced_folder
 from deconrec.data.ids import Vocabulary
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from deconrec.base import Estimator
 
 MARKER = "model.json"
+CATEGORIES = "categories.parquet"
 FORMAT = 1
 # What reading a damaged file, or arrays that do not fit the parameters, comes out as (torch: RuntimeError).
 _DAMAGE: tuple[type[Exception], ...] = (
@@ -64,7 +67,11 @@ def save_model(model: Estimator, folder: Path) -> Path:
             "n_row_features": spec.n_row_features,
             "mean_outcome": spec.mean_outcome,
             "density": spec.density,
+            "n_impressions": spec.n_impressions,
+            "n_columns": spec.n_columns,
+            "n_places": spec.n_places,
         },
+        "context": None if model.context_ is None else model.context_.to_dict(),
         "task": asdict(model.task_),
         "scale": asdict(model.scale_),
         "mean": model.mean_,
@@ -79,6 +86,8 @@ def save_model(model: Estimator, folder: Path) -> Path:
             pl.DataFrame({vocabulary.kind: vocabulary.values}).write_parquet(
                 new / f"{vocabulary.kind}s.parquet"
             )
+        if model.context_ is not None:
+            model.context_.frame().write_parquet(new / CATEGORIES)
         (new / MARKER).write_text(json.dumps(about, indent=1, allow_nan=False, default=float))
     return folder
 
@@ -151,6 +160,10 @@ def load_model(
             task["rating_range"] = tuple(task["rating_range"])
         model.task_ = Task(**task | {"unbiased_split": tuple(task["unbiased_split"])})
         model.scale_, model.spec_ = OutcomeScale(**about["scale"]), Spec(**about["spec"])
+        context = about.get("context")
+        model.context_ = (
+            None if context is None else Schema.rebuilt(context, pl.read_parquet(folder / CATEGORIES))
+        )
         model.mean_, model.fingerprint_ = about["mean"], about["fingerprint"]
         model.unbiased_rows_, model.seconds_ = about["unbiased_rows"], about["seconds"]
         indices = arrays["seen.indices"]

@@ -21,22 +21,25 @@ from deconrec.data.dataset import Dataset, Log
 from deconrec.data.split import ValidationPart
 from deconrec.errors import DataError, MissingUnbiasedLog, ParameterError
 from deconrec.evaluation.calibration import platt
+from deconrec.evaluation.logits import probability
 from deconrec.evaluation.overlap import Overlap, refuse_constant
 from deconrec.evaluation.ranking import place_blocks
 from deconrec.evaluation.rating import auc, logloss, mse
 from deconrec.losses.elementwise import ErrorKind, error
-from deconrec.nn.backbone import density_logit, pair_net
+from deconrec.nn.backbone import BACKBONE_DOC, BACKBONES, density_logit, pair_net
 from deconrec.nn.mf import fold_in
 from deconrec.pairs import NO_TABLES, Pairs, Rows, Tables
 from deconrec.parameters import Parameterised, Search, parameter
 from deconrec.random import seed_sequence
 from deconrec.training.features import spread, standardised
+from deconrec.training.impressions import ImpressionRows, ImpressionSource, impression_pairs
 from deconrec.training.program import Adam, History, Nets, Program
 from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, log_pairs, user_rows
 from deconrec.training.trainer import Trainer
 
 LARGEST_GRID = 50_000_000  # NOTE pairs; a larger space is sampled uniformly, not visited whole
 VALIDATION_K = 20
+ANSWERED = 262_144  # impressions answered at once
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -142,7 +145,9 @@ class TorchEstimator(Estimator):
             )
             return trainer.run(self.nets_, program, self.sampler(data), source, score)
 
-    def _source(self, data: Dataset) -> Source:
+    def _source(self, data: Dataset) -> Source | ImpressionSource:
+        if data.impressions is not None:
+            return ImpressionSource.of(data, self.device)
         return Source.of(data, self.tables(data), self.device)
 
     def _nuisances(self) -> dict[str, Parameterised]:
@@ -200,8 +205,8 @@ class PairEstimator(TorchEstimator):
 
     backbone: str = parameter(
         "mf",
-        "network: mf = factors of ids; fm = factorisation machine of ids and features",
-        choices=("mf", "fm"),
+        BACKBONE_DOC,
+        choices=BACKBONES,
     )
     dim: int = parameter(32, "number of factors", low=1, search=Search(4, 128, log=True, whole=True))
     error: str = parameter(
@@ -256,7 +261,9 @@ class PairEstimator(TorchEstimator):
         return True
 
     def sampler(self, data: Dataset) -> Sampler:
-        """Blocks where the space is read and small enough to be visited whole, else uniform pairs."""
+        """Blocks where the space is read and small enough to be visited whole, else uniform pairs; or impressions."""
+        if data.impressions is not None:
+            return ImpressionRows(self.batch, self.reads_space)
         if not self.reads_space:
             return UniformPairs(self.batch)
         if data.n_users * data.n_items <= LARGEST_GRID:
@@ -291,6 +298,42 @@ class PairEstimator(TorchEstimator):
         empty = torch.empty(0, device=self.device)
         logit = self.nets_.prediction(LazyPairs(o=empty, r=empty, tables=self.tables_, grid=grid))
         return torch.sigmoid(logit).reshape(len(users), n_items).cpu().numpy()
+
+    def _of_log(self, data: Dataset, log: Log) -> np.ndarray:
+        if log.context is None:
+            return self._pairs(log.user, log.item)
+        return probability(self._logits(log)[0])
+
+    @torch.no_grad()
+    def _logits(self, log: Log) -> tuple[np.ndarray, np.ndarray | None]:
+        """((n,) logit of pCVR, (n,) logit of pCTR or None) of impressions; codes of unseen ids are n_users, n_items."""
+        user, item = (
+            np.where(np.append(known, False)[code], code, len(known))
+            for known, code in ((self.covered_users_, log.user), (self.covered_items_, log.item))
+        )
+        assert log.context is not None
+        b, a = np.empty(len(log)), np.empty(len(log))
+        clicks = True
+        for start in range(0, len(log), ANSWERED):
+            part = slice(start, start + ANSWERED)
+            context = log.context.take(np.arange(len(log))[part])
+            pairs = impression_pairs(user[part], item[part], context, self.device)
+            b[part] = self.nets_.prediction(pairs).cpu().numpy()
+            logit = self.click_logit(pairs)
+            clicks = logit is not None
+            if logit is not None:
+                a[part] = logit.cpu().numpy()
+        return b, a if clicks else None
+
+    def click_logit(self, pairs: Pairs) -> Tensor | None:
+        """(n,) logit of P(o = 1) as L_CTR taught it, before any floor; None where the method learns none."""
+        if "propensity" in self.nets_:
+            return self.nets_.propensity(pairs)
+        for name in self._nuisances():
+            fitted = getattr(self, f"{name}_")
+            if hasattr(fitted, "click_logit"):
+                return fitted.click_logit(pairs)
+        return None
 
     def exposure_logit(self, nets: Nets, pairs: Pairs) -> Tensor | None:
         """(n,) logit of the propensity that the method learns itself, before its floor; None where it learns none."""
@@ -330,7 +373,7 @@ class PairEstimator(TorchEstimator):
         overlap.warn(type(self).__name__)
         return overlap
 
-    def _source(self, data: Dataset) -> Source:
+    def _source(self, data: Dataset) -> Source | ImpressionSource:
         source = super()._source(data)
         self.tables_ = source.tables  # kept: a network that reads features reads them when it answers, too
         return source
@@ -395,7 +438,9 @@ class RowEstimator(TorchEstimator):
 
     def _source(self, data: Dataset) -> Source:
         # Kept: a trained user's rows are the network's input. The map of affinities is the last thing fitted.
-        self.rows_, self.slope_, self.shift_ = super()._source(data), 1.0, 0.0
+        source = super()._source(data)
+        assert isinstance(source, Source)  # a method over rows is refused on impressions
+        self.rows_, self.slope_, self.shift_ = source, 1.0, 0.0
         return self.rows_
 
     def _covered(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -553,12 +598,12 @@ def check_device(name: str, who: str) -> None:
 def pairs_score(model: Estimator, data: Dataset, log: Log) -> float:
     """Validation score of predictions for the rows of a log: AUC where both outcomes occur, minus the error."""
     r = data.outcome(log)
-    prediction = model._pairs(log.user, log.item)
+    prediction = model._of_log(data, log)
     if not np.isfinite(prediction).all():
         return float("nan")  # the trainer stops on it, with the epoch
     if not data.outcome_scale.binary:
         return -mse(prediction, r)
-    return -logloss(prediction, r) if r.min() == r.max() else auc(prediction, r)
+    return -logloss(prediction, r) if r.min() == r.max() else auc(prediction, r, log.weight)
 
 
 def _fit_nuisance(
@@ -598,7 +643,7 @@ def _teacher_state(teacher: Estimator) -> dict[str, np.ndarray]:
 def _restore_teacher(teacher: Estimator, state: Mapping[str, np.ndarray], owner: TorchEstimator) -> None:
     """The inverse of `_teacher_state`."""
     shared = ("users_", "items_", "task_", "scale_", "spec_", "seen_", "mean_", "item_mean_", "fingerprint_")
-    for name in (*shared, "unbiased_rows_"):
+    for name in (*shared, "context_", "unbiased_rows_"):
         setattr(teacher, name, getattr(owner, name))
     teacher.covered_users_ = np.array(state["covered_users"], bool)
     teacher.covered_items_ = np.array(state["covered_items"], bool)

@@ -6,19 +6,22 @@ Observation is never read off a rating: a pair is observed when it has a row in 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from deconrec.data.context import Context
 from deconrec.data.ids import Vocabulary
 from deconrec.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
     import polars as pl
     from scipy.sparse import csr_matrix
+
+    from deconrec.data.impressions import Impressions
 
 Protocol = Literal["pairs", "users"]
 Duplicates = Literal["error", "last", "mean"]
@@ -33,23 +36,28 @@ def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Log:
-    """Rows (user, item, rating), at most one a pair.
+    """Rows (user, item, rating), at most one a pair; rows of impressions, with their context, may repeat a pair.
 
     Attributes
     ----------
     user, item: (n,) int32 codes, at least 0.
-    rating: (n,) float32, finite, as given (not binarised).
+    rating: (n,) float32, finite, as given (not binarised); of an impression 1 where it converted, else 0.
     timestamp: (n,) int64 or None.
+    context: what else an impression says, or None: rows are pairs.
+    weight: (n,) float32 sample weights > 0, or None: all 1.
 
     Raises
     ------
-    DataError: columns of different lengths, a code below 0, a rating that is NaN or infinite.
+    DataError: columns of different lengths, a code below 0, a rating that is NaN or infinite, a weight that is not
+        a positive number.
     """
 
     user: np.ndarray
     item: np.ndarray
     rating: np.ndarray
     timestamp: np.ndarray | None = None
+    context: Context | None = None
+    weight: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "user", _frozen(self.user, np.int32))
@@ -57,12 +65,17 @@ class Log:
         object.__setattr__(self, "rating", _frozen(self.rating, np.float32))
         if self.timestamp is not None:
             object.__setattr__(self, "timestamp", _frozen(self.timestamp, np.int64))
-        columns = [self.user, self.item, self.rating, *([] if self.timestamp is None else [self.timestamp])]
+        if self.weight is not None:
+            object.__setattr__(self, "weight", _frozen(self.weight, np.float32))
+        extra = [c for c in (self.timestamp, self.context, self.weight) if c is not None]
+        columns = [self.user, self.item, self.rating, *extra]
         if len({len(c) for c in columns}) > 1:
             raise DataError(
                 "a log needs as many users as items, ratings and timestamps; got "
                 f"{', '.join(str(len(c)) for c in columns)}."
             )
+        if self.weight is not None and not (np.isfinite(self.weight) & (self.weight > 0)).all():
+            raise DataError("a log's weights must be positive numbers; drop a row that is to weigh nothing.")
         bad = np.flatnonzero(~np.isfinite(self.rating))
         if len(bad):
             raise DataError(
@@ -81,7 +94,9 @@ class Log:
     def take(self, rows: np.ndarray) -> Log:
         """The log of these rows (a boolean mask or positions)."""
         stamp = None if self.timestamp is None else self.timestamp[rows]
-        return Log(self.user[rows], self.item[rows], self.rating[rows], stamp)
+        context = None if self.context is None else self.context.take(rows)
+        weight = None if self.weight is None else self.weight[rows]
+        return Log(self.user[rows], self.item[rows], self.rating[rows], stamp, context, weight)
 
     def joined(self, other: Log, n_items: int) -> Log:
         """These rows and the other log's rows of other pairs."""
@@ -226,7 +241,7 @@ class Dataset:
     Attributes
     ----------
     users, items: the vocabularies of raw ids.
-    biased: the log that users and recommender shaped.
+    biased: the log that users and recommender shaped; of impressions, those that were clicked.
     unbiased: the randomised log, or None.
     test: a fixed unbiased test log, or None.
     user_features, item_features: or None.
@@ -234,6 +249,7 @@ class Dataset:
     name: for reports.
     notes: sentences about every rule that was applied while the data was read.
     duplicates: the rule for repeated (user, item) pairs that was in force while the data was read.
+    impressions: the table of impressions, which is then the entire space D; None where D is users x items.
     """
 
     users: Vocabulary
@@ -247,6 +263,7 @@ class Dataset:
     name: str = "data"
     notes: tuple[str, ...] = ()
     duplicates: Duplicates = "error"
+    impressions: Impressions | None = None
 
     def __post_init__(self) -> None:
         for who, log in (("biased", self.biased), ("unbiased", self.unbiased), ("test", self.test)):
@@ -352,6 +369,67 @@ class Dataset:
         )
 
     @classmethod
+    def from_impressions(
+        cls,
+        log: Any,
+        *,
+        context: Sequence[str] = (),
+        categorical: Sequence[str] = (),
+        click: str = "click",
+        conversion: str = "conversion",
+        weight: str | None = None,
+        unbiased: Any = None,
+        test: Any = None,
+        columns: Mapping[str, str] | None = None,
+        unbiased_split: tuple[float, float, float] = (0.05, 0.05, 0.90),
+        name: str = "impressions",
+    ) -> Dataset:
+        """A data set of impressions from polars, pandas or Arrow tables (or paths of CSV or Parquet files).
+
+        The entire space D is the table; an impression is observed (o = 1) where it was clicked, and its outcome is
+        the conversion.
+
+        Parameters
+        ----------
+        log: one row an impression: user, item, click (0 or 1), conversion (0 or 1; of an impression without a click
+            empty or 0) and the context.
+        context: columns that are features of an impression: text, booleans and whole numbers of at most 50 values are
+            categories, other numbers are numbers; empty values are allowed.
+        categorical: those of them that are categories whatever they look like.
+        click, conversion: names of the columns.
+        weight: column of sample weights > 0; a weight of 2 is the row twice. None = all 1.
+        unbiased: impressions whose click was forced or drawn at random, not the user's choice; the same columns, the
+            click may be left out (all clicked). Rows without a click say nothing and are dropped, counted.
+        test: a fixed test log of such impressions; without it the test is cut from `unbiased`.
+        columns: which columns are `user` and `item`; default user_id, item_id.
+        unbiased_split: see `Task`.
+
+        Raises
+        ------
+        DataError: a missing column, a conversion without a click, a click that is neither 0 nor 1, a log where
+            nothing or everything was clicked, a weight that is not positive.
+
+        Warns
+        -----
+        DataWarning: a context column that alone predicts a label (a leak).
+        """
+        from deconrec.data.impressions import build_impressions
+
+        return build_impressions(
+            log,
+            context=context,
+            categorical=categorical,
+            click=click,
+            conversion=conversion,
+            weight=weight,
+            unbiased=unbiased,
+            test=test,
+            columns=columns,
+            unbiased_split=unbiased_split,
+            name=name,
+        )
+
+    @classmethod
     def from_file(cls, path: Any) -> Dataset:
         """A data set described by a TOML file (docs: the data file).
 
@@ -382,7 +460,9 @@ class Dataset:
 
     @property
     def density(self) -> float:
-        """|O| / |D|: the share of all pairs that the biased log holds."""
+        """|O| / |D|: the share of all pairs, or of all impressions by weight, that the biased log holds."""
+        if self.impressions is not None:
+            return self.impressions.click_rate
         return len(self.biased) / max(self.n_users * self.n_items, 1)
 
     @cached_property
@@ -409,6 +489,8 @@ class Dataset:
         """(n,) bool: which rows of the unbiased log stand in the biased log too."""
         if self.unbiased is None:
             return np.zeros(0, bool)
+        if self.impressions is not None:  # another impression of the pair is another row of D
+            return np.zeros(len(self.unbiased), bool)
         return np.isin(self.unbiased.key(self.n_items), self.biased.key(self.n_items))
 
     @cached_property
@@ -419,13 +501,23 @@ class Dataset:
             digest.update(str(vocabulary.values.dtype).encode())
             text = vocabulary.values.cast(_string()).str.join("\x1f").item() if len(vocabulary) else ""
             digest.update(text.encode())
-        for log in (self.biased, self.unbiased, self.test):
+        whole = self.biased if self.impressions is None else self.impressions.log
+        for log in (whole, self.unbiased, self.test):
             digest.update(b"|log|")
             if log is not None:
                 order = np.argsort(log.key(self.n_items), kind="stable")
-                for column in (log.user, log.item, log.rating, log.timestamp):
+                for column in (log.user, log.item, log.rating, log.timestamp, log.weight):
                     if column is not None:
                         digest.update(column[order].tobytes())
+                if log.context is not None:
+                    digest.update(log.context.codes[order].tobytes())
+                    digest.update(log.context.numbers[order].tobytes())
+        if self.impressions is not None:
+            schema = self.impressions.schema
+            digest.update(repr(schema.to_dict()).encode())
+            digest.update("\x1f".join(schema.frame()["value"].to_list()).encode())
+            order = np.argsort(whole.key(self.n_items), kind="stable")
+            digest.update(self.impressions.click[order].tobytes())
         for features in (self.user_features, self.item_features):
             digest.update(b"|features|")
             if features is not None:
@@ -438,6 +530,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         parts = [f"{self.n_users:,} users", f"{self.n_items:,} items", f"{len(self.biased):,} biased rows"]
+        if self.impressions is not None:
+            parts[2:] = [f"{len(self.impressions):,} impressions", f"{len(self.biased):,} of them clicked"]
         if self.unbiased is not None:
             parts.append(f"{len(self.unbiased):,} unbiased rows")
         if self.test is not None:
@@ -448,6 +542,12 @@ class Dataset:
     def with_logs(self, biased: Log, unbiased: Log | None = None, test: Log | None = None) -> Dataset:
         """The same users, items, features and task with other logs."""
         return self._replace(biased=biased, unbiased=unbiased, test=test)
+
+    def with_impressions(self, impressions: Impressions, unbiased: Log | None = None) -> Dataset:
+        """The same data set with another table of impressions, its clicked rows the biased log, and no test log."""
+        return self._replace(
+            impressions=impressions, biased=impressions.clicked, unbiased=unbiased, test=None
+        )
 
     def without_test(self) -> Dataset:
         """What a method may see: everything but the fixed test log."""
@@ -488,6 +588,8 @@ def _string() -> Any:
 @dataclass(frozen=True, eq=False)
 class Truth:
     """What only a simulator knows. No `fit` accepts it; only evaluation and tests may look.
+
+    Of a world of impressions every (n_users, n_items) array is (n,), in the order of the table of impressions.
 
     Attributes
     ----------

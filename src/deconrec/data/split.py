@@ -56,12 +56,14 @@ class PairsTest:
     leaked: the same rows and those whose pair stands in the biased log too.
     known: pairs (codes) that the split gave to the models in any role: biased log, U and V.
     biased: True where the rows come from the biased log, because there is no unbiased one.
+    shown: of an impression log, positions of the held-out impressions in its table; None for pairs.
     """
 
     log: Log
     leaked: Log
     known: csr_matrix
     biased: bool = False
+    shown: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +151,25 @@ def _order(log: Log, seed: int, stream: str, by_time: bool) -> np.ndarray:
     return canonical[np.argsort(log.timestamp[canonical], kind="stable")]
 
 
+def cut(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """(the data set less a share of its biased log, or of its impressions; that share, without a randomised log)."""
+    if data.impressions is not None:
+        kept, held = hold_out(data.impressions.log, share, seed)
+        return (
+            data.with_impressions(data.impressions.take(kept), data.unbiased),
+            data.with_impressions(data.impressions.take(held)),
+        )
+    kept, held = hold_out(data.biased, share, seed)
+    return data.with_logs(data.biased.take(kept), data.unbiased), data.with_logs(data.biased.take(held))
+
+
+def joined(data: Dataset, other: Dataset) -> Dataset:
+    """The data set with the other's biased rows, or impressions, too: the inverse of `cut`."""
+    if data.impressions is not None and other.impressions is not None:
+        return data.with_impressions(data.impressions.joined(other.impressions), data.unbiased)
+    return data.with_logs(data.biased.joined(other.biased, data.n_items), data.unbiased)
+
+
 @dataclass(frozen=True)
 class PairsSplit:
     """The pairs protocol of paper 2 (section 5; the split of its public relatives: records, not users).
@@ -179,6 +200,8 @@ class PairsSplit:
         by_time = self.by == "time"
         if not 0 <= self.holdout < 0.9:
             raise ParameterError(f"'holdout' of PairsSplit must be in [0, 0.9); got {self.holdout}.")
+        if data.impressions is not None:
+            return self._impressions(data, by_time)
         kept, held = hold_out(data.biased, self.holdout, self.seed, by_time=by_time)
         biased, holdout = data.biased.take(kept), data.biased.take(held)
         no_unbiased_test = data.unbiased is None and data.test is None
@@ -227,6 +250,52 @@ class PairsSplit:
         }
         test = Sealed(PairsTest(test_log, leaked, known, biased=no_unbiased_test))
         return Parts(train, ValidationPart(data.with_logs(holdout)), v_part, test, counts)
+
+    def _impressions(self, data: Dataset, by_time: bool) -> Parts[PairsTest]:
+        """The parts of an impression log: impressions are cut into training, hold-out and test, U into U, V and test.
+
+        Conversions are tested on randomised rows, where there are some, and on the held-out clicks otherwise; clicks
+        and conversions together on the held-out impressions.
+        """
+        shown = data.impressions
+        assert shown is not None
+        kept, held = hold_out(shown.log, self.holdout, self.seed, by_time=by_time)
+        rest = shown.log.take(kept)
+        again, tested = hold_out(rest, self.holdout, self.seed + 1_000_003, by_time=by_time)
+        trained, tested = kept[again], kept[tested]
+        empty = np.zeros(0, np.int64)
+        u, v, t = self._cut(data, by_time) if data.unbiased is not None else (empty, empty, empty)
+        u_log, v_log, t_log = (None if data.unbiased is None else data.unbiased.take(x) for x in (u, v, t))
+        no_unbiased_test = data.unbiased is None and data.test is None
+        test_log = data.test if data.test is not None else t_log
+        if test_log is None:
+            test_log = shown.take(tested).clicked
+        if not len(test_log):
+            raise DataError(
+                f"the test part is empty: {len(tested):,} impressions were held out, and "
+                f"{'none of them was clicked' if no_unbiased_test else 'the unbiased log has too few rows'}. Give more "
+                "rows."
+            )
+        train = data.with_impressions(
+            shown.take(trained), u_log if u_log is not None and len(u_log) else None
+        )
+        holdout = data.with_impressions(shown.take(held))
+        v_part = None
+        if v_log is not None and len(v_log):
+            v_part = ValidationPart(data.with_logs(v_log), unbiased=True)
+        counts = {
+            "impressions": len(trained),
+            "biased": len(train.biased),
+            "holdout": len(holdout.biased),
+            "U": 0 if u_log is None else len(u_log),
+            "V": 0 if v_log is None else len(v_log),
+            "test": len(test_log),
+            "test_leaked": len(test_log),
+            "test_impressions": len(tested),
+        }
+        known = _pattern([train.biased, holdout.biased, u_log, v_log], data.shape)
+        test = Sealed(PairsTest(test_log, test_log, known, biased=no_unbiased_test, shown=tested))
+        return Parts(train, ValidationPart(holdout), v_part, test, counts)
 
     def _shares(self, data: Dataset) -> tuple[float, float, float]:
         return data.task.unbiased_split if self.shares is None else self.shares

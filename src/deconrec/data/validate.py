@@ -198,7 +198,7 @@ def _log_columns(table: pl.DataFrame, roles: Mapping[str, str], who: str) -> pl.
         "rating": _numbers(table[roles["rating"]], f"the {who} log's '{roles['rating']}'"),
     }
     if roles["timestamp"] in table.columns:
-        out["timestamp"] = _stamps(table[roles["timestamp"]], who)
+        out["timestamp"] = timestamps(table[roles["timestamp"]], who)
     return pl.DataFrame({role: s.alias(role) for role, s in out.items()})
 
 
@@ -212,7 +212,13 @@ def _numbers(values: pl.Series, who: str) -> pl.Series:
     return values.cast(pl.Float32, strict=False)
 
 
-def _stamps(values: pl.Series, who: str) -> pl.Series:
+def timestamps(values: pl.Series, who: str) -> pl.Series:
+    """Timestamps as 64-bit integers: numbers as they are, dates in microseconds.
+
+    Raises
+    ------
+    DataError: text that is no date, another type, an empty value.
+    """
     if values.dtype.is_temporal():
         values = values.cast(pl.Datetime("us")).dt.epoch("us")
     elif values.dtype == pl.String:

@@ -67,7 +67,13 @@ class AutoDebias(PairEstimator):
     @property
     def tags(self) -> Tags:
         """Needs a randomised log."""
-        return Tags(needs_unbiased=True, uses_unbiased=True, shape="pairs", uses_features=self.reads_features)
+        return Tags(
+            needs_unbiased=True,
+            uses_unbiased=True,
+            shape="pairs",
+            uses_features=self.reads_features,
+            impressions=True,
+        )
 
     @property
     def reads_space(self) -> bool:

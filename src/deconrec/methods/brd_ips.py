@@ -91,7 +91,11 @@ class BRDIPS(PairEstimator):
         """Needs what the benchmark needs."""
         needs = self.benchmark.tags.needs_unbiased
         return Tags(
-            needs_unbiased=needs, uses_unbiased=needs, shape="pairs", uses_features=self.reads_features
+            needs_unbiased=needs,
+            uses_unbiased=needs,
+            shape="pairs",
+            uses_features=self.reads_features,
+            impressions=True,
         )
 
     @property

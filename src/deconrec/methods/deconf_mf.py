@@ -393,10 +393,10 @@ class DeconfMF(FactorEstimator):
         if not self.leak:
             return self._new_affinity(history)
         given, held = history.biased, take_users(validation.data, users).biased
-        both = Log(
-            *(np.concatenate([getattr(g, n) for g in (given, held)]) for n in ("user", "item", "rating"))
+        user, item, rating = (
+            np.concatenate([getattr(g, n) for g in (given, held)]) for n in ("user", "item", "rating")
         )
-        return self._folded(history, both)
+        return self._folded(history, Log(user, item, rating))
 
     def _item_vectors(self) -> np.ndarray:
         return self.item_factors_

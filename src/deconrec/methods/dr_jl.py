@@ -51,7 +51,11 @@ class DRJL(PairEstimator):
         """Needs a randomised log where its propensity does."""
         needs = self.propensity.needs_unbiased
         return Tags(
-            needs_unbiased=needs, uses_unbiased=needs, shape="pairs", uses_features=self.reads_features
+            needs_unbiased=needs,
+            uses_unbiased=needs,
+            shape="pairs",
+            uses_features=self.reads_features,
+            impressions=True,
         )
 
     def nets(self, spec: Spec) -> Nets:

@@ -43,7 +43,7 @@ class EIB(PairEstimator):
     @property
     def tags(self) -> Tags:
         """The biased log alone."""
-        return Tags(shape="pairs", uses_features=self.reads_features)
+        return Tags(shape="pairs", uses_features=self.reads_features, impressions=True)
 
     def nets(self, spec: Spec) -> Nets:
         """Prediction and imputation."""

@@ -32,8 +32,7 @@ from torch import Tensor
 from deconrec.base import Spec, Tags
 from deconrec.losses import reweighted
 from deconrec.losses.elementwise import cross_entropy, product_error
-from deconrec.nn.backbone import density_logit
-from deconrec.nn.towers import Tower
+from deconrec.nn.backbone import density_logit, tower
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.floor import automatic, inverse
@@ -71,7 +70,7 @@ class ESCM2DR(PairEstimator):
     @property
     def tags(self) -> Tags:
         """The biased log alone."""
-        return Tags(shape="pairs", uses_features=self.reads_features)
+        return Tags(shape="pairs", uses_features=self.reads_features, impressions=True)
 
     @property
     def floor_(self) -> float:
@@ -85,8 +84,8 @@ class ESCM2DR(PairEstimator):
             return Nets(prediction=prediction, propensity=self.exposure_net(spec), imputation=self.net(spec))
         return Nets(
             prediction=prediction,
-            propensity=Tower(prediction, spec, offset=density_logit(spec)),
-            imputation=Tower(prediction, spec),
+            propensity=tower(prediction, spec, offset=density_logit(spec)),
+            imputation=tower(prediction, spec),
         )
 
     def program(self) -> Program:

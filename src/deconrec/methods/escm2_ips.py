@@ -29,8 +29,7 @@ from torch import Tensor
 from deconrec.base import Spec, Tags
 from deconrec.losses import reweighted
 from deconrec.losses.elementwise import cross_entropy, product_error
-from deconrec.nn.backbone import density_logit
-from deconrec.nn.towers import Tower
+from deconrec.nn.backbone import density_logit, tower
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.floor import automatic, inverse
@@ -65,7 +64,7 @@ class ESCM2IPS(PairEstimator):
     @property
     def tags(self) -> Tags:
         """The biased log alone."""
-        return Tags(shape="pairs", uses_features=self.reads_features)
+        return Tags(shape="pairs", uses_features=self.reads_features, impressions=True)
 
     @property
     def floor_(self) -> float:
@@ -77,7 +76,7 @@ class ESCM2IPS(PairEstimator):
         prediction = self.net(spec)
         if not self.shared:
             return Nets(prediction=prediction, propensity=self.exposure_net(spec))
-        return Nets(prediction=prediction, propensity=Tower(prediction, spec, offset=density_logit(spec)))
+        return Nets(prediction=prediction, propensity=tower(prediction, spec, offset=density_logit(spec)))
 
     def program(self) -> Program:
         """One joint step."""

@@ -24,8 +24,7 @@ from dataclasses import dataclass
 
 from deconrec.base import Spec, Tags
 from deconrec.losses.elementwise import cross_entropy, product_error
-from deconrec.nn.backbone import density_logit
-from deconrec.nn.towers import Tower
+from deconrec.nn.backbone import density_logit, tower
 from deconrec.pairs import Batch
 from deconrec.parameters import Search, parameter
 from deconrec.torch_estimator import PairEstimator
@@ -49,14 +48,14 @@ class ESMM(PairEstimator):
     @property
     def tags(self) -> Tags:
         """The biased log alone."""
-        return Tags(shape="pairs", uses_features=self.reads_features)
+        return Tags(shape="pairs", uses_features=self.reads_features, impressions=True)
 
     def nets(self, spec: Spec) -> Nets:
         """Prediction and propensity."""
         prediction = self.net(spec)
         if not self.shared:
             return Nets(prediction=prediction, propensity=self.exposure_net(spec))
-        return Nets(prediction=prediction, propensity=Tower(prediction, spec, offset=density_logit(spec)))
+        return Nets(prediction=prediction, propensity=tower(prediction, spec, offset=density_logit(spec)))
 
     def program(self) -> Program:
         """One joint step."""

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from deconrec.base import Spec, Tags
 from deconrec.losses.elementwise import cross_entropy
 from deconrec.methods.res_ips import warm
-from deconrec.pairs import Batch
+from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.floor import automatic, learned_inverse
 from deconrec.torch_estimator import PairEstimator
@@ -73,7 +73,13 @@ class LTD(PairEstimator):
     @property
     def tags(self) -> Tags:
         """Needs a randomised log."""
-        return Tags(needs_unbiased=True, uses_unbiased=True, shape="pairs", uses_features=self.reads_features)
+        return Tags(
+            needs_unbiased=True,
+            uses_unbiased=True,
+            shape="pairs",
+            uses_features=self.reads_features,
+            impressions=True,
+        )
 
     @property
     def floor_(self) -> float:
@@ -83,6 +89,9 @@ class LTD(PairEstimator):
     def nets(self, spec: Spec) -> Nets:
         """Prediction and propensity."""
         return Nets(prediction=self.net(spec), propensity=self.exposure_net(spec))
+
+    def click_logit(self, pairs: Pairs) -> None:
+        """None: the propensity is what teaches well, and no longer the chance of a click."""
 
     def program(self) -> Program:
         """Exposure; then the propensity through a virtual step, and the prediction, on each block."""

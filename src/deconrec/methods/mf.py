@@ -49,7 +49,13 @@ class MF(PairEstimator):
     def tags(self) -> Tags:
         """Needs a randomised log unless the population is the biased one."""
         uses = self.population != "biased"
-        return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs", uses_features=self.reads_features)
+        return Tags(
+            needs_unbiased=uses,
+            uses_unbiased=uses,
+            shape="pairs",
+            uses_features=self.reads_features,
+            impressions=True,
+        )
 
     @property
     def reads_space(self) -> bool:
@@ -85,8 +91,7 @@ class MF(PairEstimator):
 
     def combined(self, nets: Nets, b: Batch) -> Terms:
         """The mean over the rows of both logs."""
-        n_biased = b.observed.share * self.spec_.n_users * self.spec_.n_items
         n_unbiased = self.unbiased_weight * self.n_unbiased_
-        share = n_unbiased / (n_biased + n_unbiased)
+        share = n_unbiased / (self.spec_.rows + n_unbiased)
         biased, uniform = self.biased(nets, b)["biased"], self.uniform(nets, b)["uniform"]
         return {"biased": (1 - share) * biased, "uniform": share * uniform}

@@ -77,7 +77,11 @@ class RDIPS(PairEstimator):
         """Needs a randomised log where its propensity does."""
         needs = self.propensity.needs_unbiased
         return Tags(
-            needs_unbiased=needs, uses_unbiased=needs, shape="pairs", uses_features=self.reads_features
+            needs_unbiased=needs,
+            uses_unbiased=needs,
+            shape="pairs",
+            uses_features=self.reads_features,
+            impressions=True,
         )
 
     @property

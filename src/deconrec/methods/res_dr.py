@@ -51,15 +51,15 @@ from deconrec.data.split import ValidationPart
 from deconrec.errors import ParameterError
 from deconrec.losses.elementwise import cross_entropy, product_error
 from deconrec.methods.res_ips import agreed_tilt, apart, doubly_robust, evidence, half, residual, warm
-from deconrec.nn.backbone import density_logit
+from deconrec.nn.backbone import density_logit, tower
 from deconrec.nn.tables import ClassLogit, OutcomeLogit
-from deconrec.nn.towers import Tower
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.agreement import Evidence, shift, target
 from deconrec.propensity.floor import automatic, inverse
 from deconrec.propensity.residual import Calibrated
 from deconrec.torch_estimator import PairEstimator
+from deconrec.training.impressions import ImpressionSource
 from deconrec.training.program import History, Loss, Nets, Phase, Program, Step, Terms, merged, scaled
 from deconrec.training.samplers import Source
 
@@ -163,7 +163,13 @@ class ResDR(PairEstimator):
     def tags(self) -> Tags:
         """Needs a randomised log unless both of its uses are switched off."""
         uses = self.unbiased_weight > 0 or self.consistency > 0
-        return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs", uses_features=self.reads_features)
+        return Tags(
+            needs_unbiased=uses,
+            uses_unbiased=uses,
+            shape="pairs",
+            uses_features=self.reads_features,
+            impressions=True,
+        )
 
     @property
     def residuals(self) -> tuple[str, ...]:
@@ -215,8 +221,8 @@ class ResDR(PairEstimator):
         prediction = self.net(spec)
         nets: dict[str, Module] = {"prediction": prediction}
         if self.shared and self.scheme == "mtl":
-            nets["imputation"] = Tower(prediction, spec)
-            nets["propensity"] = Tower(prediction, spec, offset=density_logit(spec))
+            nets["imputation"] = tower(prediction, spec)
+            nets["propensity"] = tower(prediction, spec, offset=density_logit(spec))
         else:
             nets |= {"imputation": self.net(spec), "propensity": self.exposure_net(spec)}
         numbers = {"propensity_residual": OutcomeLogit, "imputation_residual": lambda: ClassLogit(1)}
@@ -353,7 +359,7 @@ class ResDR(PairEstimator):
             rho = agreed_tilt(nets, seen, r_hat, level, self.floor_, slack)
             nets.propensity_residual.values.copy_(torch.tensor(rho))
 
-    def _source(self, data: Dataset) -> Source:
+    def _source(self, data: Dataset) -> Source | ImpressionSource:
         source = super()._source(data)
         if self.agreement == "outcomes" and source.unbiased is not None:
             self.evidence_ = evidence(data, source, self.seed, split=self.split_unbiased)

@@ -58,9 +58,8 @@ from deconrec.data.dataset import Dataset
 from deconrec.data.split import ValidationPart
 from deconrec.errors import DataError
 from deconrec.losses.elementwise import cross_entropy, product_error
-from deconrec.nn.backbone import density_logit
+from deconrec.nn.backbone import density_logit, head, tower
 from deconrec.nn.tables import OutcomeLogit
-from deconrec.nn.towers import Head, Tower
 from deconrec.pairs import Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.agreement import SPACE, Evidence, target, tilt
@@ -68,6 +67,7 @@ from deconrec.propensity.floor import automatic, inverse
 from deconrec.propensity.residual import Calibrated
 from deconrec.random import numpy_generator
 from deconrec.torch_estimator import PairEstimator
+from deconrec.training.impressions import ImpressionSource
 from deconrec.training.program import History, Loss, Nets, Phase, Program, Step, Terms, merged, scaled
 from deconrec.training.samplers import Source, log_pairs
 
@@ -148,7 +148,13 @@ class ResIPS(PairEstimator):
     def tags(self) -> Tags:
         """Needs a randomised log unless both of its uses are switched off."""
         uses = self.unbiased_weight > 0 or self.consistency > 0
-        return Tags(needs_unbiased=uses, uses_unbiased=uses, shape="pairs", uses_features=self.reads_features)
+        return Tags(
+            needs_unbiased=uses,
+            uses_unbiased=uses,
+            shape="pairs",
+            uses_features=self.reads_features,
+            impressions=True,
+        )
 
     @property
     def floor_(self) -> float:
@@ -171,7 +177,7 @@ class ResIPS(PairEstimator):
         """Prediction, propensity and its residual; the residual last, so that leaving it out moves no draw."""
         prediction = self.net(spec)
         start = density_logit(spec)
-        propensity = Tower(prediction, spec, offset=start) if self.shared else self.exposure_net(spec)
+        propensity = tower(prediction, spec, offset=start) if self.shared else self.exposure_net(spec)
         nets: dict[str, Module] = {"prediction": prediction, "propensity": propensity}
         if self.residual_propensity:
             nets["propensity_residual"] = (
@@ -250,7 +256,7 @@ class ResIPS(PairEstimator):
         rho = agreed_tilt(nets, seen, r_hat, level, self.floor_, seen.slack(self.slack))
         nets.propensity_residual.values.copy_(torch.tensor(rho))
 
-    def _source(self, data: Dataset) -> Source:
+    def _source(self, data: Dataset) -> Source | ImpressionSource:
         source = super()._source(data)
         if self.agreement == "outcomes" and source.unbiased is not None:
             self.evidence_ = evidence(data, source, self.seed, split=self.split_unbiased)
@@ -266,7 +272,7 @@ def residual(model: PairEstimator, spec: Spec, nominal: Module, prediction: Modu
     """A residual network over pairs, zero at the start: of ids, or a head on the nominal network's factors."""
     if model.get_params(deep=False)["residual"] == "mf":
         return model.net(spec, still=True)
-    return Head(prediction if isinstance(nominal, Tower) else nominal)
+    return head(nominal, prediction)
 
 
 def apart(distance: str, gap: Tensor) -> Tensor:
@@ -274,14 +280,12 @@ def apart(distance: str, gap: Tensor) -> Tensor:
     return gap**2 if distance == "squared" else gap.abs()
 
 
-def evidence(data: Dataset, source: Source, seed: int, *, split: bool) -> Evidence:
+def evidence(data: Dataset, source: Source | ImpressionSource, seed: int, *, split: bool) -> Evidence:
     """What the two logs of a data set say of outcomes."""
     assert source.unbiased is not None
     r = half(source.unbiased, 1) if split else source.unbiased
     rng, n = numpy_generator(seed, "pairs that stand for D"), min(max(20 * len(r), SPACE[0]), SPACE[1])
-    user, item = (torch.from_numpy(rng.integers(0, size, n)).to(source.device) for size in source.shape)
-    empty = torch.zeros(n, device=source.device)
-    space = Pairs(user, item, empty, empty, tables=source.tables)
+    space = source.drawn(rng, n)
     observed = log_pairs(data, data.biased, source.tables, source.device)
     return Evidence(observed, space, r.r.cpu().numpy().astype(float))
 
@@ -313,7 +317,7 @@ def half(pairs: Pairs, which: int) -> Pairs:
             f"the randomised log must have rows in both halves for split_unbiased=True; it has {len(rows)} and one "
             "half is empty. Use split_unbiased=False."
         )
-    return Pairs(pairs.user[rows], pairs.item[rows], pairs.o[rows], pairs.r[rows], tables=pairs.tables)
+    return pairs.take(rows)
 
 
 def warm(epochs: int, *steps: Step) -> Program:

@@ -1,35 +1,53 @@
-"""The choice of a network over pairs."""
+"""The choice of a network over pairs, and of towers over its factors."""
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 from torch import nn
 
+from deconrec.errors import DataError, ParameterError
 from deconrec.nn.fm import FM
+from deconrec.nn.impressions import ImpressionNet, ImpressionTower
 from deconrec.nn.mf import MF
+from deconrec.nn.sizes import Sizes
+from deconrec.nn.towers import Head, Tower
 
-
-class Sizes(Protocol):
-    """The sizes and rates that networks are built for."""
-
-    @property
-    def n_users(self) -> int: ...
-    @property
-    def n_items(self) -> int: ...
-    @property
-    def n_user_features(self) -> int: ...
-    @property
-    def n_item_features(self) -> int: ...
-    @property
-    def n_row_features(self) -> int: ...
-    @property
-    def density(self) -> float: ...
+BACKBONES = ("mf", "fm", "mlp")
+BACKBONE_DOC = (
+    "network: mf = factors of ids; fm = factorisation machine of ids and features; mlp = embeddings and a perceptron, "
+    "which an impression log always has"
+)
 
 
 def pair_net(backbone: str, spec: Sizes, dim: int, *, offset: float = 0.0, still: bool = False) -> nn.Module:
-    """The network named `backbone` ("mf" or "fm"); see `MF` for `offset` and `still`."""
+    """The network named `backbone`; see `MF` for `offset` and `still`. Over impressions "mf" is "mlp".
+
+    Raises
+    ------
+    ParameterError: "fm" over impressions.  DataError: "mlp" over pairs.
+    """
+    if spec.n_impressions:
+        if backbone == "fm":
+            raise ParameterError(
+                "'backbone' must be 'mlp' where the log is one of impressions; got 'fm', which reads features of users "
+                "and items. Leave it out: an impression log has its own network."
+            )
+        return ImpressionNet(
+            spec.n_users,
+            spec.n_items,
+            spec.n_places,
+            spec.n_columns,
+            spec.n_row_features,
+            dim,
+            offset=offset,
+            still=still,
+        )
+    if backbone == "mlp":
+        raise DataError(
+            "backbone='mlp' needs a log of impressions ([impressions], Dataset.from_impressions); got pairs of users "
+            "and items. Use 'mf', or 'fm' where they have features."
+        )
     if backbone == "mf":
         return MF(spec.n_users, spec.n_items, dim, offset=offset, still=still)
     return FM(
@@ -42,6 +60,27 @@ def pair_net(backbone: str, spec: Sizes, dim: int, *, offset: float = 0.0, still
         offset=offset,
         still=still,
     )
+
+
+def tower(over: nn.Module, spec: Sizes, *, offset: float = 0.0) -> nn.Module:
+    """A further task's network over the factors, or embeddings, of another; `offset` starts its global bias."""
+    if isinstance(over, ImpressionNet):
+        return ImpressionTower(over, offset=offset)
+    return Tower(over, spec, offset=offset)
+
+
+def head(nominal: nn.Module, prediction: nn.Module) -> nn.Module:
+    """A linear head on the factors of a nominal network, or on those that it shares with the prediction.
+
+    Raises
+    ------
+    ParameterError: over impressions.
+    """
+    if isinstance(nominal, ImpressionNet | ImpressionTower):
+        raise ParameterError(
+            "'residual' must be 'mf' where the log is one of impressions (a network of their own); got 'head'."
+        )
+    return Head(prediction if isinstance(nominal, Tower) else nominal)
 
 
 def density_logit(spec: Sizes) -> float:

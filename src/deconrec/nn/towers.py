@@ -15,9 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deconrec.nn.backbone import Sizes
 from deconrec.nn.fm import FM, Side, scaled
 from deconrec.nn.mf import MF
+from deconrec.nn.sizes import Sizes
 from deconrec.pairs import Pairs
 
 

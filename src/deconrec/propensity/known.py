@@ -43,11 +43,17 @@ class Known(Propensity):
 
         Raises
         ------
-        ParameterError: none given.  DataError: another shape, a value outside (0, 1], a biased row without one.
+        ParameterError: none given.  DataError: another shape, a value outside (0, 1], a biased row without one,
+        a log of impressions.
         """
         self.check_params()
         if self.values is None:
             raise ParameterError("'values' of Known must be an array or a table of propensities; got None.")
+        if data.impressions is not None:
+            raise DataError(
+                "known propensities are of (user, item) pairs; a log of impressions has one for each row. Use "
+                "propensity='logistic-mf'."
+            )
         self.n_items_ = data.n_items
         if isinstance(self.values, np.ndarray):
             if self.values.shape != data.shape:

@@ -21,12 +21,13 @@ from torch import Tensor
 from deconrec.base import Propensity, Spec
 from deconrec.data.dataset import Dataset
 from deconrec.losses.elementwise import cross_entropy
-from deconrec.nn.backbone import density_logit, pair_net
+from deconrec.nn.backbone import BACKBONE_DOC, BACKBONES, density_logit, pair_net
 from deconrec.pairs import NO_TABLES, Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.floor import Overlap, automatic, floored, refuse_constant
 from deconrec.random import seed_sequence
 from deconrec.training.features import feature_tables
+from deconrec.training.impressions import ImpressionRows, ImpressionSource
 from deconrec.training.program import Adam, History, Nets, Phase, Program, Step, Terms
 from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, log_pairs
 from deconrec.training.trainer import Trainer
@@ -41,8 +42,8 @@ class LogisticMF(Propensity):
 
     backbone: str = parameter(
         "mf",
-        "network: mf = factors of ids; fm = factorisation machine of ids and features",
-        choices=("mf", "fm"),
+        BACKBONE_DOC,
+        choices=BACKBONES,
     )
     dim: int = parameter(8, "number of factors", low=1, search=Search(2, 64, log=True, whole=True))
     lr: float = parameter(0.03, "learning rate of Adam", above=0)
@@ -77,7 +78,11 @@ class LogisticMF(Propensity):
                 sampler = Blocks.of_cells(data.shape, max(self.batch, data.n_users * data.n_items // PASS))
             trainer = Trainer(self.epochs, Adam(self.lr, self.l2), seed=self.seed)
             tables = feature_tables(data) if self.backbone == "fm" else NO_TABLES
-            source = Source.of(data, tables)
+            source: Source | ImpressionSource
+            if data.impressions is None:
+                source = Source.of(data, tables)
+            else:
+                source, sampler = ImpressionSource.of(data), ImpressionRows(self.batch)
             self.history_ = trainer.run(self.nets_, self.program(), sampler, source)
         observed = log_pairs(data, data.biased, tables)
         with torch.no_grad():
@@ -123,6 +128,10 @@ class LogisticMF(Propensity):
             f"exposure_{k}": share * d.expect(cross_entropy(nets[name](d), d.o) * (fold != k))
             for k, name in enumerate(self.names)
         }
+
+    def click_logit(self, pairs: Pairs) -> Tensor:
+        """(n,) logits of P(o = 1), before the floor."""
+        return self.logit(self.nets_.to(pairs.o.device), pairs)
 
     @torch.no_grad()
     def __call__(self, pairs: Pairs) -> Tensor:

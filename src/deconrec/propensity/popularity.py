@@ -1,4 +1,4 @@
-"""Popularity propensities: p_ui = (share of users that item i was exposed to) ** power.
+"""Popularity propensities: p_ui = (share of users, or of its impressions, that item i was exposed to) ** power.
 
 Needs.   exposures only. Ignores users: a coarse propensity, and named as such.
 """
@@ -37,7 +37,10 @@ class Popularity(Propensity):
     def fit(self, data: Dataset) -> Popularity:
         """Count exposures of items."""
         self.check_params()
-        rate = np.bincount(data.biased.item, minlength=data.n_items) / data.n_users
+        offered: float | np.ndarray = data.n_users
+        if data.impressions is not None:
+            offered = np.maximum(np.bincount(data.impressions.log.item, minlength=data.n_items), 1)
+        rate = np.bincount(data.biased.item, minlength=data.n_items) / offered
         self.p_ = (rate**self.power).astype(np.float32)
         self.floor_ = automatic(self.floor, data.density)
         refuse_constant(self.p_[data.biased.item], self.floor_, "popularity")

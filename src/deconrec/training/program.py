@@ -38,9 +38,9 @@ class Nets(nn.ModuleDict):
     def remembering(self, everywhere: set[int] | None = None) -> Iterator[None]:
         """Answer equal calls (same net, same objects) once: the terms of a step share their forward passes.
 
-        Rows that lie within a grid take their answers from the grid's, where the step asks a net for both. A set given
-        as `everywhere` collects the nets that a step asks about grids, so that from its second batch on the order of
-        its calls does not matter. Valid while no parameter changes, that is, inside one evaluation of a step.
+        Rows that lie within a sample take their answers from it, where the step asks a net for both. A set given as
+        `everywhere` collects the nets that a step asks about such samples, so that from its second batch on the order
+        of its calls does not matter. Valid while no parameter changes, that is, inside one evaluation of a step.
         """
         self.__dict__["_memo"] = _Memo(set() if everywhere is None else everywhere)
         try:
@@ -92,7 +92,7 @@ class _Remembering:
         if len(inputs) != 1 or not isinstance(inputs[0], Pairs):
             return self._net(*inputs)
         pairs = inputs[0]
-        if pairs.grid is not None:
+        if pairs.grid is not None or pairs.whole:
             self._memo.everywhere.add(id(self._net))
         elif pairs.within is not None and id(self._net) in self._memo.everywhere:
             grid, place = pairs.within

@@ -11,12 +11,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from deconrec.data.context import Context
 from deconrec.data.dataset import Dataset, Log
+from deconrec.data.impressions import unit_weight
 from deconrec.pairs import Batch, Grid, Pairs, Rows, Tables
 
 LARGEST_UNBIASED = 16_384  # rows of R in one step; more are sampled afresh each step
@@ -80,7 +83,13 @@ class Source:
         if pairs is None or len(pairs) <= LARGEST_UNBIASED:
             return pairs
         rows = torch.from_numpy(rng.integers(0, len(pairs), LARGEST_UNBIASED)).to(self.device)
-        return Pairs(pairs.user[rows], pairs.item[rows], pairs.o[rows], pairs.r[rows], tables=pairs.tables)
+        return pairs.take(rows)
+
+    def drawn(self, rng: np.random.Generator, n: int) -> Pairs:
+        """N pairs of D, uniformly with replacement; their outcomes are left out."""
+        user, item = (self.tensor(rng.integers(0, size, n), torch.int64) for size in self.shape)
+        empty = torch.zeros(n, device=self.device)
+        return Pairs(user, item, empty, empty, tables=self.tables)
 
     def seen(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(o, r) of pairs given as user * n_items + item."""
@@ -96,7 +105,7 @@ class Source:
 
 
 def log_pairs(data: Dataset, log: Log, tables: Tables, device: torch.device | str = "cpu") -> Pairs:
-    """The rows of a log as pairs of mass 1."""
+    """The rows of a log as pairs of mass 1, with their context and with weights of mean 1 where they have some."""
     # A log's arrays are read-only, and torch warns of those that it would share.
     return Pairs(
         torch.as_tensor(log.user.astype(np.int64), device=device),
@@ -104,7 +113,15 @@ def log_pairs(data: Dataset, log: Log, tables: Tables, device: torch.device | st
         torch.ones(len(log), device=device),
         torch.as_tensor(data.outcome(log), device=device),
         tables=tables.to(device),
+        context={} if log.context is None else context_tensors(log.context, device),
+        weight=None if log.weight is None else torch.as_tensor(unit_weight(log), device=device),
     )
+
+
+def context_tensors(context: Context, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The context of rows as `nn.impressions` reads it."""
+    named = {"places": context.places(), "inputs": context.inputs()}
+    return {name: torch.as_tensor(value, device=device) for name, value in named.items()}
 
 
 @dataclass(frozen=True)
@@ -229,7 +246,12 @@ class UniformPairs:
             )
 
 
-Sampler = Blocks | UniformPairs
+class Sampler(Protocol):
+    """What makes passes over a source: `Blocks`, `UniformPairs`, or `ImpressionRows` over impressions."""
+
+    def batches(self, source: Any, rng: np.random.Generator, epoch: int) -> Iterator[Batch]:
+        """One pass."""
+        ...
 
 
 class LazyPairs(Pairs):
@@ -238,7 +260,7 @@ class LazyPairs(Pairs):
     def __init__(self, *, o: Tensor, r: Tensor, tables: Tables, grid: Grid) -> None:
         for name, value in {"o": o, "r": r, "tables": tables, "grid": grid}.items():
             object.__setattr__(self, name, value)
-        defaults = {"mass": 1.0, "share": 1.0, "context": {}, "weight": None, "within": None}
+        defaults = {"mass": 1.0, "share": 1.0, "context": {}, "weight": None, "within": None, "whole": False}
         for name, default in defaults.items():
             object.__setattr__(self, name, default)
 

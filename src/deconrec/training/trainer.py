@@ -15,6 +15,7 @@ import torch
 
 from deconrec.errors import TrainingError
 from deconrec.random import numpy_generator
+from deconrec.training.impressions import ImpressionSource
 from deconrec.training.program import SGD, Adam, History, Mover, Nets, Program
 from deconrec.training.samplers import Sampler, Source
 
@@ -43,7 +44,7 @@ class Trainer:
         nets: Nets,
         program: Program,
         sampler: Sampler,
-        source: Source,
+        source: Source | ImpressionSource,
         score: Callable[[], float] | None = None,
     ) -> History:
         """Train `nets` in place.
@@ -105,7 +106,12 @@ class Trainer:
 
 
 def _one_pass(
-    nets: Nets, movers: list[Mover], sampler: Sampler, source: Source, rng: np.random.Generator, epoch: int
+    nets: Nets,
+    movers: list[Mover],
+    sampler: Sampler,
+    source: Source | ImpressionSource,
+    rng: np.random.Generator,
+    epoch: int,
 ) -> dict[str, float]:
     """One epoch of one phase; gives the batch-weighted mean of every term."""
     values: dict[str, list[torch.Tensor]] = {}
