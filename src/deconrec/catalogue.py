@@ -71,6 +71,12 @@ CATALOGUE: dict[str, Entry] = {
     "sim-pairs": Entry(
         "simulator", "Pairs with hidden confounding on a dial; every probability known.", "simulate", "pairs"
     ),
+    "sim-impressions": Entry(
+        "simulator",
+        "Impressions with clicks, conversions and context; hidden confounding on a dial, pCVR known.",
+        "simulate",
+        "impressions",
+    ),
     "sim-deconf": Entry(
         "simulator", "Paper 1's fully simulated data: multi-cause confounders.", "simulate", "deep_deconf"
     ),

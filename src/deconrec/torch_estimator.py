@@ -32,7 +32,7 @@ from deconrec.pairs import NO_TABLES, Pairs, Rows, Tables
 from deconrec.parameters import Parameterised, Search, parameter
 from deconrec.random import seed_sequence
 from deconrec.training.features import spread, standardised
-from deconrec.training.impressions import ImpressionRows, ImpressionSource, impression_pairs
+from deconrec.training.impressions import IMPRESSION_PRIOR, ImpressionRows, ImpressionSource, impression_pairs
 from deconrec.training.program import Adam, History, Nets, Program
 from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, log_pairs, user_rows
 from deconrec.training.trainer import Trainer
@@ -76,7 +76,10 @@ class TorchEstimator(Estimator):
     @property
     def l2_(self) -> float:
         """The weight in force: losses are means over the log's rows, so that a prior weighs PRIOR / rows."""
-        return self.PRIOR / max(self.spec_.rows, 1) if self.l2 is None else self.l2
+        if self.l2 is not None:
+            return self.l2
+        prior = IMPRESSION_PRIOR if self.spec_.n_impressions else self.PRIOR
+        return prior / max(self.spec_.rows, 1)
 
     def check_params(self) -> None:
         """Ranges, and that the device is there."""

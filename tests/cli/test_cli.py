@@ -49,7 +49,15 @@ def test_methods_json(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "methods", "--json", "-")
     rows = json.loads(out)
     assert code == 0
-    assert set(rows[0]) == {"name", "paper", "title", "needs_unbiased", "uses_features", "shape"}
+    assert set(rows[0]) == {
+        "name",
+        "paper",
+        "title",
+        "needs_unbiased",
+        "uses_features",
+        "shape",
+        "impressions",
+    }
     by_name = {r["name"]: r for r in rows}
     assert by_name["res-dr"]["needs_unbiased"] is True
     assert by_name["mf"]["needs_unbiased"] is False

@@ -93,8 +93,13 @@ def show_result(result: object) -> None:
 
     assert isinstance(result, Result)
     p, d = result.protocol, result.protocol["data"]
+    rows = (
+        f"{d['rows']:,} biased"
+        if "impressions" not in d
+        else f"{d['impressions']:,} impressions, {d['rows']:,} clicked"
+    )
     output.say(
-        f"{d['name']}: {d['users']:,} users x {d['items']:,} items, {d['rows']:,} biased and {d['unbiased_rows']:,} "
+        f"{d['name']}: {d['users']:,} users x {d['items']:,} items, {rows} and {d['unbiased_rows']:,} "
         f"unbiased rows; {p['name']} protocol, {len(p['seeds'])} seeds ({p['world']}), selection on the {p['select']} "
         f"hold-out"
     )

@@ -16,7 +16,17 @@ def methods(json: Json = None, quiet: Quiet = False) -> None:
         return
     from rich.table import Table
 
-    table = Table("name", "method", "paper", "needs unbiased", "features", "shape", box=None, pad_edge=False)
+    table = Table(
+        "name",
+        "method",
+        "paper",
+        "needs unbiased",
+        "features",
+        "impressions",
+        "shape",
+        box=None,
+        pad_edge=False,
+    )
     for row in rows:
         yes = {True: "yes", False: ""}
         table.add_row(
@@ -25,6 +35,7 @@ def methods(json: Json = None, quiet: Quiet = False) -> None:
             row["paper"],
             yes[row["needs_unbiased"]],
             yes[row["uses_features"]],
+            yes[row["impressions"]],
             row["shape"],
         )
     output.show(table)
@@ -47,6 +58,7 @@ def method_rows() -> list[dict[str, Any]]:
                 "needs_unbiased": tags.needs_unbiased,
                 "uses_features": tags.uses_features,
                 "shape": tags.shape,
+                "impressions": tags.impressions,
             }
         )
     return rows

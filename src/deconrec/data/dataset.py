@@ -565,18 +565,25 @@ class Dataset:
             out.__dict__["outcome_scale"] = self.outcome_scale
         return out
 
-    def frame(self, log: Log) -> pl.DataFrame:
-        """A log as a table with raw ids: user_id, item_id, rating (and timestamp)."""
+    def frame(self, log: Log, click: np.ndarray | None = None) -> pl.DataFrame:
+        """A log as a table with raw ids: user_id, item_id, rating (and timestamp).
+
+        Of impressions: user_id, item_id, click ((n,) bool; None = all), conversion, context, weight where there is one.
+        """
         import polars as pl
 
-        columns = {
-            "user_id": self.users.decode(log.user),
-            "item_id": self.items.decode(log.item),
-            "rating": pl.Series(log.rating),
+        ids = {"user_id": self.users.decode(log.user), "item_id": self.items.decode(log.item)}
+        stamp = {} if log.timestamp is None else {"timestamp": pl.Series(log.timestamp)}
+        if log.context is None:
+            return pl.DataFrame(ids | {"rating": pl.Series(log.rating)} | stamp)
+        clicked = np.ones(len(log), bool) if click is None else click
+        labels = {
+            "click": pl.Series(clicked.astype(np.int8)),
+            "conversion": pl.Series(log.rating.astype(np.int8)),
         }
-        if log.timestamp is not None:
-            columns["timestamp"] = pl.Series(log.timestamp)
-        return pl.DataFrame(columns)
+        context = {column.name: column for column in log.context.frame()}
+        weight = {} if log.weight is None else {"weight": pl.Series(log.weight)}
+        return pl.DataFrame(ids | labels | context | stamp | weight)
 
 
 def _string() -> Any:

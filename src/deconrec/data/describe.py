@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deconrec.data.context import BUCKETS, RARE
 from deconrec.data.dataset import Dataset, Features, Log, Task
+from deconrec.data.impressions import leaks_of, raw_weight
+from deconrec.data.leaks import LEAK
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
 MAX_LEVELS = 20  # more distinct ratings than this are shown in bins
+IMPRESSION_RULES = (
+    "A pair may stand in any number of impressions.",
+    "Clicks are 0 or 1; conversions are 0 or 1 where clicked, empty or 0 elsewhere; a conversion without a click, or a "
+    "log where nothing or everything was clicked, is an error.",
+    "Rows of the unbiased and test logs without a click: left out, and counted.",
+    f"Context: an empty value has an embedding (or an indicator) of its own; categories with fewer than {RARE} rows, and "
+    f"those that come later, share {BUCKETS} embeddings a column by a hash.",
+    f"A context column that alone predicts a label with AUC {LEAK:g} or more: a warning.",
+)
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -56,6 +68,7 @@ class Description:
     histogram: (rating or bin, share by log), from low to high.
     features: (side, number of columns, ids without features).
     shared_pairs: pairs that stand in two logs, by "biased and unbiased" and the like.
+    impressions: of a log of impressions, its facts by name (`impression_facts`); empty for pairs.
     notes: what the rules did to this data.
     rules: every rule for doubtful rows that is in force.
     """
@@ -73,6 +86,7 @@ class Description:
     shared_pairs: Mapping[str, int]
     notes: tuple[str, ...]
     rules: tuple[str, ...]
+    impressions: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The description as plain values, ready for JSON."""
@@ -105,7 +119,7 @@ class Description:
             "shared_pairs": dict(self.shared_pairs),
             "notes": list(self.notes),
             "rules": list(self.rules),
-        }
+        } | ({"impressions": dict(self.impressions)} if self.impressions else {})
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Tables for a terminal."""
@@ -113,7 +127,15 @@ class Description:
         from rich.table import Table
 
         yield f"[bold]{escape(self.name)}[/bold]: {self.n_users:,} users x {self.n_items:,} items"
-        yield f"density of the biased log {self.density:.4%}; {escape(self.outcome)}"
+        shown = self.impressions
+        if shown:
+            yield (
+                f"{shown['rows']:,} impressions, {shown['clicks']:,} clicks ({shown['click_rate']:.2%}), "
+                f"{shown['conversions']:,} conversions ({shown['conversion_rate']:.2%} of clicks)"
+            )
+            yield from _context_table(shown)
+        else:
+            yield f"density of the biased log {self.density:.4%}; {escape(self.outcome)}"
         table = Table("", *self.logs, title="Logs", title_justify="left")
         for label, cells in self._log_rows():
             table.add_row(label, *cells)
@@ -164,15 +186,75 @@ def describe(data: Dataset) -> Description:
         logs={who: _log_facts(log, data) for who, log in present.items()},
         histogram=_histogram(present),
         features=tuple((side, len(f.names), int(f.missing.sum())) for side, f in sides if f is not None),
-        shared_pairs=_shared_pairs(present, data.n_items),
+        shared_pairs={} if data.impressions is not None else _shared_pairs(present, data.n_items),
         notes=data.notes,
         rules=rules(data),
+        impressions={} if data.impressions is None else impression_facts(data),
     )
+
+
+def impression_facts(data: Dataset) -> dict[str, Any]:
+    """Facts of a log of impressions: rows, clicks, conversions, their rates (by weight), context columns, leaks."""
+    shown = data.impressions
+    assert shown is not None
+    schema, context = shown.schema, shown.context
+    columns: list[dict[str, Any]] = [
+        {
+            "name": c.name,
+            "kind": "category",
+            "values": len(c.values),
+            "rare": int((~c.common).sum()),
+            "missing": int((context.codes[:, k] < 0).sum()),
+        }
+        for k, c in enumerate(schema.categories)
+    ]
+    columns += [
+        {
+            "name": n.name,
+            "kind": "number",
+            "mean": n.mean,
+            "std": n.std,
+            "missing": int(np.isnan(context.numbers[:, k]).sum()),
+        }
+        for k, n in enumerate(schema.numbers)
+    ]
+    clicked = shown.clicked
+    return {
+        "rows": len(shown),
+        "clicks": len(clicked),
+        "conversions": int(clicked.rating.sum()),
+        "click_rate": shown.click_rate,
+        "conversion_rate": float(np.average(clicked.rating, weights=raw_weight(clicked))),
+        "weighted": shown.log.weight is not None,
+        "context": columns,
+        "leaks": [{"column": x.column, "label": x.label, "auc": x.auc} for x in leaks_of(data)],
+    }
+
+
+def _context_table(shown: Mapping[str, Any]) -> Iterator[RenderableType]:
+    from rich.table import Table
+
+    if not shown["context"]:
+        yield "no context: user and item are the only features"
+        return
+    table = Table("context", "kind", "values", "missing", title="Context", title_justify="left")
+    for c in shown["context"]:
+        values = (
+            f"mean {c['mean']:.4g}, deviation {c['std']:.4g}"
+            if c["kind"] == "number"
+            else f"{c['values']:,}" + (f", {c['rare']:,} of them rare" if c["rare"] else "")
+        )
+        table.add_row(c["name"], c["kind"], values, f"{c['missing']:,}")
+    yield table
+    for leak in shown["leaks"]:
+        yield f"leak: '{leak['column']}' alone predicts the {leak['label']} (AUC {leak['auc']:.3f})"
 
 
 def rules(data: Dataset) -> tuple[str, ...]:
     """Every rule for doubtful rows, as it is in force for this data set."""
     task = data.task
+    if data.impressions is not None:
+        return IMPRESSION_RULES
     repeated = {
         "error": "an error",
         "last": "the last one counts (by timestamp where there is one, else by row)",

@@ -45,6 +45,15 @@ class _Table(_Section):
     path: _Path
 
 
+class _Impressions(_Section):
+    path: _Path
+    click: _Column = "click"
+    conversion: _Column = "conversion"
+    context: Annotated[list[str], Field(description="a list of columns")] = []
+    categorical: Annotated[list[str], Field(description="a list of columns of `context`")] = []
+    weight: _Column | None = None
+
+
 class _Columns(_Section):
     user: _Column = "user_id"
     item: _Column = "item_id"
@@ -72,7 +81,8 @@ class _Task(_Section):
 
 class _DataFile(_Section):
     name: Annotated[str, Field(min_length=1, description="a name for reports")] | None = None
-    biased: _Table
+    biased: _Table | None = None
+    impressions: _Impressions | None = None
     unbiased: _Table | None = None
     test: _Table | None = None
     columns: _Columns = _Columns()
@@ -89,6 +99,7 @@ def read_dataset(path: str | Path) -> Dataset:
     MissingData: the file, or a table that it names, does not exist.
     DataError: no TOML, an unknown key, a value of the wrong kind, or what `Dataset.from_frames` raises.
     """
+    from deconrec.data.impressions import build_impressions
     from deconrec.data.validate import build_dataset
 
     file = Path(path)
@@ -99,8 +110,25 @@ def read_dataset(path: str | Path) -> Dataset:
         return None if table is None else folder / table.path
 
     features = {side: getattr(spec.features, side) for side in ("users", "items")}
+    name = spec.name or (file.stem if file.name != DATA_FILE else file.resolve().parent.name or "data")
     try:
         log = spec.log
+        if spec.impressions is not None:
+            given = spec.impressions
+            return build_impressions(
+                folder / given.path,
+                context=given.context,
+                categorical=given.categorical,
+                click=given.click,
+                conversion=given.conversion,
+                weight=given.weight,
+                unbiased=place(spec.unbiased),
+                test=place(spec.test),
+                columns=spec.columns.model_dump(exclude_unset=True),
+                unbiased_split=tuple(spec.task.unbiased_split),  # type: ignore[arg-type]  # three, the model says so
+                name=name,
+                delimiter=log.delimiter,
+            )
         return build_dataset(
             place(spec.biased),
             unbiased=place(spec.unbiased),
@@ -116,7 +144,7 @@ def read_dataset(path: str | Path) -> Dataset:
                 tuple(spec.task.unbiased_split),  # type: ignore[arg-type]  # three, the model says so
                 None if log.rating_range is None else (log.rating_range[0], log.rating_range[1]),
             ),
-            name=spec.name or (file.stem if file.name != DATA_FILE else file.resolve().parent.name or "data"),
+            name=name,
             delimiter=log.delimiter,
         )
     except MissingData as error:
@@ -135,23 +163,41 @@ def _read_spec(file: Path) -> _DataFile:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: a data file must be TOML in UTF-8; {error}.") from error
-    if "impressions" in raw:
-        raise DataError(
-            f"{file}: impression logs ([impressions]) are not supported by this version yet; give a [biased] "
-            "table with one row a (user, item) pair and its rating."
-        )
-    if "biased" not in raw:
+    if "biased" not in raw and "impressions" not in raw:
         given = ", ".join(f"'{key}'" for key in raw) or "nothing"
         raise DataError(
-            f'{file}: a [biased] table with its path is required ([biased] path = "log.csv"); got {given}.'
+            f'{file}: a [biased] table with its path is required ([biased] path = "log.csv"), or a table of '
+            f"[impressions]; got {given}."
         )
     try:
-        return _DataFile.model_validate(raw)
+        spec = _DataFile.model_validate(raw)
     except ValidationError as error:
         # A key with a slip of the pen explains the key that is missed: it comes first.
         problems = sorted(error.errors(include_url=False), key=lambda p: p["type"] != "extra_forbidden")
         more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
         raise DataError(f"{file}: {_sentence(problems[0])}{more}") from error
+    if spec.impressions is not None:
+        _refuse_beside_impressions(file, raw)
+    return spec
+
+
+def _refuse_beside_impressions(file: Path, raw: Mapping[str, Any]) -> None:
+    """Refuse tables and keys that mean nothing beside a table of impressions."""
+    if "biased" in raw:
+        raise DataError(f"{file}: give [biased] or [impressions], not both: the clicks are the biased log.")
+    if "features" in raw:
+        raise DataError(
+            f"{file}: [features] are of (user, item) pairs; of impressions join them as columns and name them in "
+            "[impressions] context."
+        )
+    log, task = (raw.get(key, {}) for key in ("log", "task"))
+    odd = [f"[log] {k}" for k in log if k in ("duplicates", "rating_range")]
+    odd += [f"[task] {k}" for k in task if k in ("binarize", "relevant", "protocol")]
+    if odd:
+        raise DataError(
+            f"{file}: {odd[0]} means nothing for impressions, whose outcome is the conversion and where a pair may "
+            "stand in several rows; leave it out."
+        )
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:
@@ -170,6 +216,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
 def _sections() -> dict[str, type[_Section]]:
     return {
         "biased": _Table,
+        "impressions": _Impressions,
         "unbiased": _Table,
         "test": _Table,
         "columns": _Columns,
@@ -229,8 +276,12 @@ def write_dataset(data: Dataset, folder: str | Path) -> Path:
 def write_tables(data: Dataset, folder: Path) -> None:
     """log.parquet, randomised.parquet, test.parquet, users.parquet, items.parquet and data.toml in a folder.
 
-    The tables of users and items hold every id, those without a row in a log too.
+    The tables of users and items hold every id, those without a row in a log too. Of impressions: impressions.parquet,
+    randomised.parquet, test.parquet and data.toml.
     """
+    if data.impressions is not None:
+        _write_impressions(data, folder)
+        return
     lines = [f"name = {_toml(data.name)}"]
     for section, log, name in (
         ("biased", data.biased, "log.parquet"),
@@ -253,6 +304,31 @@ def write_tables(data: Dataset, folder: Path) -> None:
     for key in ("binarize", "relevant", "protocol", "unbiased_split"):
         if getattr(task, key) is not None:
             lines.append(f"{key} = {_toml(getattr(task, key))}")
+    write_file(folder / DATA_FILE, "\n".join(lines) + "\n")
+
+
+def _write_impressions(data: Dataset, folder: Path) -> None:
+    shown = data.impressions
+    assert shown is not None
+    lines = [f"name = {_toml(data.name)}"]
+    for section, log, name in (
+        ("impressions", shown.log, "impressions.parquet"),
+        ("unbiased", data.unbiased, "randomised.parquet"),
+        ("test", data.test, "test.parquet"),
+    ):
+        if log is None:
+            continue
+        click = shown.click if section == "impressions" else None
+        data.frame(log, click).write_parquet(folder / name)
+        lines += ["", f"[{section}]", f"path = {_toml(name)}"]
+        if section == "impressions":
+            schema = shown.schema
+            lines.append(f"context = {_toml(schema.names)}")
+            lines.append(f"categorical = {_toml(tuple(c.name for c in schema.categories))}")
+            lines += [] if log.weight is None else ['weight = "weight"']
+    if shown.log.timestamp is not None:
+        lines += ["", "[columns]", 'timestamp = "timestamp"']
+    lines += ["", "[task]", f"unbiased_split = {_toml(data.task.unbiased_split)}"]
     write_file(folder / DATA_FILE, "\n".join(lines) + "\n")
 
 

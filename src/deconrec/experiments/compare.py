@@ -17,6 +17,7 @@ from deconrec.catalogue import Opened
 from deconrec.data.dataset import Dataset, Truth
 from deconrec.data.split import Parts
 from deconrec.errors import ParameterError
+from deconrec.experiments.impressions import check_impression_metrics, default_impression_metrics
 from deconrec.experiments.judge import Outcome, Unit, judge, letters, lifts
 from deconrec.experiments.metrics import check_metrics, default_metrics
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
@@ -123,10 +124,19 @@ def compare(
         raise ParameterError(
             "'split' of compare must be 'record' in the users protocol (it splits users); got 'time'."
         )
+    if first.impressions is not None and (chosen == "users" or select == "within-exposure"):
+        raise ParameterError(
+            "compare judges impressions one by one: 'protocol' must be 'pairs', 'select' 'biased' or 'unbiased'; got "
+            f"{chosen!r} and {select!r}."
+        )
     plan = replace(plan, protocol=chosen)
     usual = list(opened.metrics) if opened.metrics and chosen == "pairs" else None
-    asked = (usual or default_metrics(first, chosen, truth)) if metrics is None else list(metrics)
-    plan = replace(plan, metrics=tuple(check_metrics(asked, first, chosen, truth)))
+    if first.impressions is not None:
+        asked = default_impression_metrics(first, truth) if metrics is None else list(metrics)
+        plan = replace(plan, metrics=tuple(check_impression_metrics(asked, first, truth)))
+    else:
+        asked = (usual or default_metrics(first, chosen, truth)) if metrics is None else list(metrics)
+        plan = replace(plan, metrics=tuple(check_metrics(asked, first, chosen, truth)))
     parts = plan.split(first, truth, numbers[0])
     check_methods({name: make(name) for name in names}, first, truth, parts, plan)
     started = time.perf_counter()
@@ -270,6 +280,11 @@ def protocol_of(
             "There is no unbiased test: metrics named '/biased' are on held-out rows of the biased log, where a "
             "method that debiases is expected to lose."
         )
+    if data.impressions is not None:
+        notes.append(
+            "Impressions: pcvr is judged on randomised rows (on held-out clicks where the name says '/biased'), pctr "
+            "and pctcvr on the held-out impressions; a method that learns no click has neither."
+        )
     for name in names:
         tags = make(name).tags
         if tags.uses_rating and data.task.binarize is not None:
@@ -310,7 +325,8 @@ def protocol_of(
             "unbiased_rows": 0 if data.unbiased is None else len(data.unbiased),
             "density": data.density,
             "fingerprint": data.fingerprint,
-        },
+        }
+        | ({} if data.impressions is None else {"impressions": len(data.impressions)}),
     }
 
 

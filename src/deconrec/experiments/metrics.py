@@ -1,6 +1,7 @@
 """Metrics by name, and the one place where a test part is opened.
 
-Names are `name@K/candidates[/leaked|/biased|/truth]` and `r2/confounder`.
+Names are `name@K/candidates[/leaked|/biased|/truth]` and `r2/confounder`; of impressions, `name/pcvr|pctr|pctcvr`
+(`experiments.impressions`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ POINTWISE = ("auc", "mse", "logloss", "ece")
 RANKING = ranking.METRICS
 CANDIDATES = ("shown", "full")
 CONFOUNDER = "r2/confounder"  # a simulator's hidden confounder, as a method's substitute explains it
+TARGETS = ("pcvr", "pctr", "pctcvr")  # outputs of models of impressions
 VARIANTS = ("leaked", "biased", "truth", "confounder")
 CELLS = 8_000_000  # scores held at once
 
@@ -41,12 +43,14 @@ class Metric:
     k: cut-off of a ranking metric.
     candidates: "shown", "full" or None.
     variant: "leaked", "biased", "truth", "confounder" or None.
+    target: of impressions, the output that is judged; None elsewhere.
     """
 
     base: str
     k: int | None = None
     candidates: str | None = None
     variant: str | None = None
+    target: str | None = None
 
     @classmethod
     def parse(cls, name: str) -> Metric:
@@ -64,6 +68,17 @@ class Metric:
             raise UnknownName("metric", head, [*POINTWISE, *(f"{m}@5" for m in RANKING), CONFOUNDER])
         base, k = match[1], None if match[2] is None else int(match[2])
         variant = rest.pop() if rest and rest[-1] in VARIANTS else None
+        if base in POINTWISE and k is None and rest and rest[0] in TARGETS:
+            if (
+                len(rest) > 1
+                or (variant == "truth" and base not in ("mse", "auc"))
+                or variant in ("leaked", "confounder")
+            ):
+                raise ParameterError(
+                    f"metric '{name}' does not exist; of an output there are {base}/{rest[0]}, with /biased on clicks, "
+                    "and mse and auc with /truth in a simulator."
+                )
+            return cls(base, variant=variant, target=rest[0])
         candidates = rest.pop() if rest else None
         if rest or (candidates is not None and candidates not in CANDIDATES):
             raise UnknownName("candidate set", candidates or name, CANDIDATES)
@@ -87,7 +102,7 @@ class Metric:
 
     def __str__(self) -> str:
         head = self.base if self.k is None else f"{self.base}@{self.k}"
-        return "/".join([head, *(part for part in (self.candidates, self.variant) if part)])
+        return "/".join([head, *(part for part in (self.candidates, self.target, self.variant) if part)])
 
 
 @dataclass
@@ -144,6 +159,10 @@ def check_metrics(names: Sequence[str], data: Dataset, protocol: str, truth: Tru
     out = []
     for name in names:
         metric = Metric.parse(name)
+        if metric.target is not None:
+            raise DataError(
+                f"metric '{name}' is of an output of models of impressions; '{data.name}' is a log of pairs."
+            )
         if metric.variant == "confounder":
             if protocol != "users" or truth is None or truth.confounder is None:
                 raise DataError(

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from deconrec.base import Estimator, Propensity
+from deconrec.base import Estimator, Propensity, refuse_impressions
 from deconrec.catalogue import Opened, open_data
 from deconrec.data.dataset import Dataset, Truth
 from deconrec.data.split import PairsSplit, Parts, UsersSplit, ValidationPart
 from deconrec.errors import DataError, MissingUnbiasedLog, ParameterError
+from deconrec.experiments.impressions import evaluate_impressions
 from deconrec.experiments.judge import Outcome
 from deconrec.experiments.metrics import evaluate_pairs, evaluate_users
 from deconrec.experiments.results import Run, finite
@@ -148,6 +149,7 @@ def check_methods(
 ) -> None:
     """Refuse what cannot run before anything is fitted."""
     for name, model in models.items():
+        refuse_impressions(f"method '{name}'", model.tags, data)
         for known in (v for v in model.get_params(deep=False).values() if isinstance(v, KnownConfounder)):
             known.clone().fit(handed(model, data, truth))
         propensities = [v for v in model.get_params(deep=False).values() if isinstance(v, Propensity)]
@@ -178,7 +180,9 @@ def run_one(plan: Plan, name: str, seed: int, params: Mapping[str, Any] | None =
             model.set_params(**found.params)
         model.fit(parts.train, validation=validation, refit=plan.refit)
         seconds = time.perf_counter() - started
-        if plan.protocol == "users":
+        if data.impressions is not None:
+            evaluated = evaluate_impressions(model, parts.test, data, plan.metrics, truth)
+        elif plan.protocol == "users":
             evaluated = evaluate_users(model, parts.test, data, plan.metrics, truth, parts.train)
         else:
             evaluated = evaluate_pairs(model, parts.test, data, plan.metrics, truth)

@@ -5,13 +5,15 @@ Risk.   E_D[ -o log p - (1 - o) log(1 - p) ] + (l2 / 2) ||theta||^2
 Cross-fitting (`folds` = K > 1). Pairs fall into K folds by a fixed rule of their codes; network k is fitted to all
 folds but the k-th, and a pair's propensity comes from the network that never saw whether it was observed.
 
+Over impressions D is their table, p a network of their context (`nn.impressions`), and a hold-out stops training.
+
 Needs.  exposures only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from deconrec.base import Propensity, Spec
 from deconrec.data.dataset import Dataset
+from deconrec.data.split import cut
 from deconrec.losses.elementwise import cross_entropy
 from deconrec.nn.backbone import BACKBONE_DOC, BACKBONES, density_logit, pair_net
 from deconrec.pairs import NO_TABLES, Batch, Pairs
@@ -27,12 +30,16 @@ from deconrec.parameters import Search, parameter
 from deconrec.propensity.floor import Overlap, automatic, floored, refuse_constant
 from deconrec.random import seed_sequence
 from deconrec.training.features import feature_tables
-from deconrec.training.impressions import ImpressionRows, ImpressionSource
+from deconrec.training.impressions import IMPRESSION_PRIOR, ImpressionRows, ImpressionSource
 from deconrec.training.program import Adam, History, Nets, Phase, Program, Step, Terms
 from deconrec.training.samplers import Blocks, Sampler, Source, UniformPairs, log_pairs
 from deconrec.training.trainer import Trainer
 
 LARGEST_GRID = 50_000_000  # pairs
+HOLDOUT, PATIENCE = (
+    0.15,
+    3,
+)  # NOTE share of impressions that stop training, and epochs without a better fit to them
 PASS = 9  # NOTE most steps of a pass over a grid: smaller blocks of a large one leave the noise of their last steps
 
 
@@ -70,20 +77,19 @@ class LogisticMF(Propensity):
         """Fit to the exposures of the biased log."""
         self.check_params()
         generator = seed_sequence(self.seed, "propensity").generate_state(1)[0]
+        tables = feature_tables(data) if self.backbone == "fm" else NO_TABLES
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator))
             self.nets_ = self.nets(Spec.of(data))
-            sampler: Sampler = UniformPairs(max(1, self.batch // 4), self.batch)
-            if data.n_users * data.n_items <= LARGEST_GRID:
-                sampler = Blocks.of_cells(data.shape, max(self.batch, data.n_users * data.n_items // PASS))
-            trainer = Trainer(self.epochs, Adam(self.lr, self.l2), seed=self.seed)
-            tables = feature_tables(data) if self.backbone == "fm" else NO_TABLES
-            source: Source | ImpressionSource
-            if data.impressions is None:
-                source = Source.of(data, tables)
+            if data.impressions is not None:
+                self.history_ = self._fit_impressions(data)
             else:
-                source, sampler = ImpressionSource.of(data), ImpressionRows(self.batch)
-            self.history_ = trainer.run(self.nets_, self.program(), sampler, source)
+                sampler: Sampler = UniformPairs(max(1, self.batch // 4), self.batch)
+                if data.n_users * data.n_items <= LARGEST_GRID:
+                    cells = max(self.batch, data.n_users * data.n_items // PASS)
+                    sampler = Blocks.of_cells(data.shape, cells)
+                trainer = Trainer(self.epochs, Adam(self.lr, self.l2), seed=self.seed)
+                self.history_ = trainer.run(self.nets_, self.program(), sampler, Source.of(data, tables))
         observed = log_pairs(data, data.biased, tables)
         with torch.no_grad():
             p = torch.sigmoid(self.logit(self.nets_, observed)).numpy()
@@ -92,6 +98,20 @@ class LogisticMF(Propensity):
         self.overlap_ = Overlap.of(p, self.floor_)
         self.overlap_.warn("logistic-mf")
         return self
+
+    def _fit_impressions(self, data: Dataset) -> History:
+        """Stopped by a hold-out of the impressions: the network has more freedom than factors of ids."""
+        train, held = cut(data, HOLDOUT, self.seed)
+        assert train.impressions is not None
+        source, judged = ImpressionSource.of(train), ImpressionSource.of(held).rows
+        judged = replace(judged, user=judged.user.long(), item=judged.item.long())
+
+        def score() -> float:
+            return -float(judged.average(cross_entropy(self.logit(self.nets_, judged), judged.o)))
+
+        l2 = max(self.l2, IMPRESSION_PRIOR / len(train.impressions))
+        trainer = Trainer(self.epochs, Adam(self.lr, l2), patience=PATIENCE, seed=self.seed)
+        return trainer.run(self.nets_, self.program(), ImpressionRows(self.batch), source, score)
 
     def nets(self, spec: Spec) -> Nets:
         """A network a fold; their offsets start at the log's density."""

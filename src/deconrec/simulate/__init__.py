@@ -9,8 +9,19 @@ from __future__ import annotations
 from deconrec.simulate.causal_world import causal, ml_causal, vg_causal
 from deconrec.simulate.deep_deconf_world import deep_deconf
 from deconrec.simulate.effects_world import effects
+from deconrec.simulate.impressions_world import impressions
 from deconrec.simulate.kuairec_world import kuairec_semi
 from deconrec.simulate.pairs_world import pairs
 from deconrec.simulate.randomised import randomise
 
-__all__ = ["causal", "deep_deconf", "effects", "kuairec_semi", "ml_causal", "pairs", "randomise", "vg_causal"]
+__all__ = [
+    "causal",
+    "deep_deconf",
+    "effects",
+    "impressions",
+    "kuairec_semi",
+    "ml_causal",
+    "pairs",
+    "randomise",
+    "vg_causal",
+]

@@ -132,13 +132,13 @@ def pairs(
 
     outcome_logit = np.float32(quality_effect) * quality + np.float32(feature_outcome_effect) * liked
     outcome_logit += np.float32(outcome_effect) * hidden
-    outcome_logit += _level(outcome_logit, outcome_rate)
+    outcome_logit += level_of(outcome_logit, outcome_rate)
     outcome = expit(outcome_logit)
     rating = (uniform("outcome") < outcome).astype(np.int8)
 
     measured_logit = np.float32(popularity_effect) * popularity + np.float32(feature_exposure_effect) * shown
     exposure_logit = measured_logit + np.float32(confounding) * hidden
-    level = _level(exposure_logit, exposure_rate)
+    level = level_of(exposure_logit, exposure_rate)
     exposure_logit += level
     propensity = expit(exposure_logit)
     nominal = nominal_propensity(measured_logit + level, confounding)
@@ -199,7 +199,7 @@ def nominal_propensity(logit: np.ndarray, confounding: float) -> np.ndarray:
     return out.astype(np.float32)
 
 
-def _level(logit: np.ndarray, rate: float) -> np.float32:
+def level_of(logit: np.ndarray, rate: float) -> np.float32:
     """The constant that makes the mean of sigma(logit + constant) equal to `rate`."""
     centre = np.log(rate / (1 - rate))
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from deconrec.training.samplers import Source
 
 
+IMPRESSION_PRIOR = 12.0  # NOTE precision of the usual prior of `nn.impressions`, in rows: chosen on hold-outs
+
+
 @dataclass(frozen=True, eq=False)
 class ImpressionSource:
     """An impression log as tensors: what `ImpressionRows` draws from.
