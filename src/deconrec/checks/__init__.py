@@ -18,6 +18,7 @@ from deconrec.base import Estimator
 from deconrec.checks.bench import CheckFailed, NotApplicable
 from deconrec.checks.contract import CONTRACT
 from deconrec.checks.engine import ENGINE
+from deconrec.checks.impressions import IMPRESSIONS
 from deconrec.checks.learning import LEARNING
 from deconrec.checks.settings import FAST, XFAIL
 from deconrec.errors import UnknownName
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 Check = Callable[[Estimator], None]
-CHECKS: tuple[Check, ...] = (*CONTRACT, *ENGINE, *LEARNING)
+CHECKS: tuple[Check, ...] = (*CONTRACT, *ENGINE, *IMPRESSIONS, *LEARNING)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ mnar           ratings missing not at random, no hidden confounder
 confounded     the same with a hidden confounder: small, the work-horse of the contract checks
 empty_user     `confounded`, with a user and an item that have no row in any log
 one_item       a catalogue of one item
+impressions    400 impressions with clicks, conversions and context, and 60 with a forced click
 rows_world     ratings 1 to 5 with user features: the users protocol
 """
 
@@ -113,6 +114,15 @@ def rows_world(seed: int = 0) -> Dataset:
         protocol="users",
         name="rows world",
     )
+
+
+def impressions(seed: int = 0) -> Dataset:
+    """`simulate.impressions` with 400 impressions of 30 users and 12 items, and 60 whose click was forced."""
+    from deconrec.simulate import impressions as simulated
+
+    return simulated(
+        n_impressions=400, n_users=30, n_items=12, click_rate=0.4, unbiased_share=0.15, seed=seed
+    )[0]
 
 
 def renamed(data: Dataset, *, user: str = "{}", item: int = 1) -> Dataset:

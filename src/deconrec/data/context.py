@@ -42,7 +42,7 @@ class Category:
     ----------
     name: of the column.
     values: (K,) distinct strings of the log, sorted.
-    counts: (K,) int64 rows of each.
+    counts: (K,) int64 rows of each, by weight.
     """
 
     name: str
@@ -142,13 +142,21 @@ class Schema:
         return 2 * len(self.numbers)
 
     @classmethod
-    def of(cls, table: pl.DataFrame, columns: Sequence[str], categorical: Sequence[str], who: str) -> Schema:
-        """The schema of a log's context columns.
+    def of(
+        cls,
+        table: pl.DataFrame,
+        columns: Sequence[str],
+        categorical: Sequence[str],
+        who: str,
+        weight: np.ndarray | None = None,
+    ) -> Schema:
+        """The schema of a log's context columns; a row with a weight (n,) counts that many times.
 
         Raises
         ------
         DataError: a column without any value, or of a type that is neither category nor number.
         """
+        w = np.ones(len(table)) if weight is None else weight.astype(np.float64)
         categories, numbers = [], []
         for name in columns:
             column = table[name]
@@ -157,19 +165,20 @@ class Schema:
                     f"{who}: the context column '{name}' must hold a value; all of its rows are empty. Leave it out."
                 )
             if name in categorical or is_category(column, who):
-                counted = as_text(column, name).drop_nulls().value_counts(name="n").sort(name)
-                categories.append(
-                    Category(name, counted[name].alias("value"), counted["n"].to_numpy().astype(np.int64))
-                )
+                rows = pl.DataFrame({"value": as_text(column, name), "n": w}).drop_nulls("value")
+                counted = rows.group_by("value").agg(pl.col("n").sum()).sort("value")
+                counts = np.rint(counted["n"].to_numpy()).astype(np.int64)
+                categories.append(Category(name, counted["value"], counts))
             else:
-                x = as_number(column, name)
-                x = x[np.isfinite(x)]
-                if not len(x):
+                x = as_number(column, name).astype(np.float64)
+                there = np.isfinite(x)
+                if not there.any():
                     raise DataError(
                         f"{who}: the context column '{name}' must hold a finite number; got none. Leave it out."
                     )
-                std = float(x.std(dtype=np.float64))
-                numbers.append(Number(name, float(x.mean(dtype=np.float64)), std if std > 1e-6 else 1.0))
+                mean = float(np.average(x[there], weights=w[there]))
+                std = float(np.sqrt(np.average((x[there] - mean) ** 2, weights=w[there])))
+                numbers.append(Number(name, mean, std if std > 1e-6 else 1.0))
         return cls(tuple(categories), tuple(numbers))
 
     def encode(self, table: pl.DataFrame, who: str) -> Context:

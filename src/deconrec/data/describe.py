@@ -23,8 +23,8 @@ IMPRESSION_RULES = (
     "Clicks are 0 or 1; conversions are 0 or 1 where clicked, empty or 0 elsewhere; a conversion without a click, or a "
     "log where nothing or everything was clicked, is an error.",
     "Rows of the unbiased and test logs without a click: left out, and counted.",
-    f"Context: an empty value has an embedding (or an indicator) of its own; categories with fewer than {RARE} rows, and "
-    f"those that come later, share {BUCKETS} embeddings a column by a hash.",
+    f"Context: an empty value has an embedding (or an indicator) of its own; categories with fewer than {RARE} rows, "
+    f"and those that come later, share {BUCKETS} embeddings a column by a hash.",
     f"A context column that alone predicts a label with AUC {LEAK:g} or more: a warning.",
 )
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -147,7 +147,8 @@ def build_impressions(
     table = raw["impressions"]
     if not len(table):
         raise DataError("the impressions log must have at least one row; got none.")
-    schema = Schema.of(table, names, categorical, "the impressions log")
+    w = None if weight is None else _weights(table[weight], "impressions")
+    schema = Schema.of(table, names, categorical, "the impressions log", w)
     sides = [
         _vocabulary(raw, column, kind, notes) for column, kind in zip(ids, ("user", "item"), strict=True)
     ]

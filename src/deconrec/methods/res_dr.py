@@ -351,7 +351,7 @@ class ResDR(PairEstimator):
             m = nets.imputation(seen.space).cpu().numpy().astype(float)
             label = nets.imputation(seen.observed).sigmoid()
             estimate = doubly_robust(nets, seen, label, float(expit(m).mean()), self.floor_)[2]
-            mean = target(estimate, seen.outcomes, slack)
+            mean = target(estimate, seen.outcomes, slack, seen.counts)
             nets.imputation_residual.values.fill_(0.0 if mean == estimate else shift(m, mean))
         if self.residual_propensity:
             r_hat = nets.prediction(seen.observed).sigmoid()

@@ -287,7 +287,8 @@ def evidence(data: Dataset, source: Source | ImpressionSource, seed: int, *, spl
     rng, n = numpy_generator(seed, "pairs that stand for D"), min(max(20 * len(r), SPACE[0]), SPACE[1])
     space = source.drawn(rng, n)
     observed = log_pairs(data, data.biased, source.tables, source.device)
-    return Evidence(observed, space, r.r.cpu().numpy().astype(float))
+    counts = None if r.weight is None else r.weight.cpu().numpy().astype(float)
+    return Evidence(observed, space, r.r.cpu().numpy().astype(float), counts)
 
 
 def doubly_robust(
@@ -296,7 +297,8 @@ def doubly_robust(
     """(odds 1 / p^ - 1, labels, mean outcome) of the biased log: level + sum_O (r - label) / p^ / sum_O 1 / p^."""
     odds = (inverse(nets.propensity(seen.observed), floor) - 1.0).cpu().numpy().astype(float)
     r, q = (t.cpu().numpy().astype(float) for t in (seen.observed.r, label))
-    return odds, q, level + float((odds + 1.0) @ (r - q)) / float((odds + 1.0).sum())
+    w = odds + 1.0 if seen.observed.weight is None else (odds + 1.0) * seen.observed.weight.cpu().numpy()
+    return odds, q, level + float(w @ (r - q)) / float(w.sum())
 
 
 def agreed_tilt(
@@ -304,9 +306,10 @@ def agreed_tilt(
 ) -> tuple[float, float]:
     """rho_r at which the doubly robust mean outcome of the biased log, by predictions r_hat, is as R has it."""
     odds, predicted, estimate = doubly_robust(nets, seen, r_hat, level, floor)
-    mean = target(estimate, seen.outcomes, slack)
+    mean = target(estimate, seen.outcomes, slack, seen.counts)
     r = seen.observed.r.cpu().numpy().astype(float)
-    return (0.0, 0.0) if mean == estimate else tilt(odds, r, predicted, level, mean)
+    counts = None if seen.observed.weight is None else seen.observed.weight.cpu().numpy().astype(float)
+    return (0.0, 0.0) if mean == estimate else tilt(odds, r, predicted, level, mean, counts)
 
 
 def half(pairs: Pairs, which: int) -> Pairs:

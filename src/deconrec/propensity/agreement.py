@@ -36,12 +36,14 @@ class Evidence:
     observed: all rows of the biased log.
     space: uniform pairs of D, the same throughout; 20 for a row of R, so that its error is a fraction of R's.
     outcomes: (m,) of the randomised log, in [0, 1].
+    counts: (m,) sample weights of the randomised log, or None: all 1.
     turn: epochs, as they are asked for.
     """
 
     observed: Pairs
     space: Pairs
     outcomes: np.ndarray
+    counts: np.ndarray | None = None
     turn: Iterator[int] = field(default_factory=count)
 
     def slack(self, slack: float) -> float:
@@ -49,7 +51,7 @@ class Evidence:
         return slack * (1 + SETTLE / (1 + next(self.turn)))
 
 
-def target(estimate: float, outcomes: np.ndarray, slack: float) -> float:
+def target(estimate: float, outcomes: np.ndarray, slack: float, counts: np.ndarray | None = None) -> float:
     """The mean outcome to agree on: the randomised mean, drawn towards the estimate as far as chance explains the gap.
 
     estimate + gap max(0, 1 - (slack SE / gap)^2), the non-negative garrote [Breiman1995]: the estimate itself where the
@@ -60,16 +62,26 @@ def target(estimate: float, outcomes: np.ndarray, slack: float) -> float:
     ----------
     outcomes: (m,) of the randomised log, in [0, 1].
     slack: >= 0; 0 = the randomised mean.
+    counts: (m,) sample weights, or None; the standard error is then that of Kish's effective number of rows.
     """
-    gap = float(outcomes.mean()) - estimate
-    n = len(outcomes) + 2
-    share = (float(outcomes.sum()) + 1) / n
+    mean, rows = float(outcomes.mean()), float(len(outcomes))
+    total = float(outcomes.sum())
+    if counts is not None:
+        mean, rows = float(np.average(outcomes, weights=counts)), float(counts.sum() ** 2 / (counts**2).sum())
+        total = mean * rows
+    gap, n = mean - estimate, rows + 2
+    share = (total + 1) / n
     chance = slack * math.sqrt(share * (1 - share) / n)
     return estimate if abs(gap) <= chance else estimate + gap * (1 - (chance / gap) ** 2)
 
 
 def tilt(
-    odds: np.ndarray, r: np.ndarray, r_hat: np.ndarray, level: float, mean: float
+    odds: np.ndarray,
+    r: np.ndarray,
+    r_hat: np.ndarray,
+    level: float,
+    mean: float,
+    counts: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """(rho_0, rho_1) for which the doubly robust mean outcome of the log is `mean` and the weights' sum is unchanged.
 
@@ -81,12 +93,14 @@ def tilt(
     odds: (n,) 1 / p^ - 1 of the observed pairs, >= 0.
     r, r_hat: (n,) outcomes and predicted outcomes of the observed pairs, in [0, 1].
     level: E_D[ r_hat ].
+    counts: (n,) sample weights of the observed pairs, or None: all 1.
 
     Where no tilt reaches `mean` (one outcome alone was observed), the largest one in its direction.
     """
     outcome, group = np.unique(r, return_inverse=True)
-    count, spread = np.bincount(group), np.bincount(group, odds)
-    rest, tilted = np.bincount(group, r - r_hat), np.bincount(group, odds * (r - r_hat))
+    k = np.ones(len(r)) if counts is None else counts
+    count, spread = np.bincount(group, k), np.bincount(group, k * odds)
+    rest, tilted = np.bincount(group, k * (r - r_hat)), np.bincount(group, k * odds * (r - r_hat))
     mass = float(count.sum() + spread.sum())
     if len(outcome) < 2 or not spread.sum() > 0:
         return 0.0, 0.0
