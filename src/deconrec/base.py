@@ -19,7 +19,7 @@ from deconrec.data.dataset import Dataset, Features, Log, OutcomeScale, Task
 from deconrec.data.ids import Vocabulary, as_series
 from deconrec.data.impressions import raw_weight
 from deconrec.data.split import ValidationPart, cut, joined
-from deconrec.data.validate import read_table
+from deconrec.data.tables import read_table
 from deconrec.errors import (
     DataError,
     DataWarning,

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from deconrec.data.dataset import Dataset
-from deconrec.data.validate import MAX_CATEGORIES, read_table
+from deconrec.data.tables import read_table
+from deconrec.data.validate import MAX_CATEGORIES
 from deconrec.errors import DataError, MissingData, ParameterError, UnknownName
 
 

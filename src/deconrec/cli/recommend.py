@@ -48,7 +48,7 @@ def recommend(
     With --explore also propensity: the probability that the item is in the user's list under the policy.
     """
     from deconrec.cli.tables import check_table_name, write_table
-    from deconrec.data.validate import read_table
+    from deconrec.data.tables import read_table
     from deconrec.errors import DataError
     from deconrec.saving import load_model
 

@@ -29,6 +29,13 @@ Duplicates = Literal["error", "last", "mean"]
 
 def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
     """A read-only array of that type; never the caller's own memory made read-only."""
+    if (
+        isinstance(array, np.ndarray)
+        and array.dtype == dtype
+        and array.base is None
+        and not array.flags.writeable
+    ):
+        return array  # nobody else can write to it: a second copy of a long log would be waste
     out: np.ndarray = np.array(array, dtype=dtype, copy=True)
     out.flags.writeable = False
     return out

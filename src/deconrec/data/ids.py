@@ -19,7 +19,7 @@ class Vocabulary:
 
     Parameters
     ----------
-    values: (n,) distinct ids, all strings or all 64-bit integers; sorted here.
+    values: ids, all strings or all 64-bit integers; made distinct and sorted here.
     kind: "user" or "item", for messages.
     """
 
@@ -145,18 +145,15 @@ def _to_series(raw: Any) -> pl.Series:
 def normalise_ids(values: pl.Series, kind: str) -> pl.Series:
     """Ids as strings or 64-bit integers, without nulls.
 
-    Whole floats (what a table with gaps makes of integers) become integers.
+    Whole floats (what a table with gaps makes of integers) become integers. Integers become strings where one of them
+    is beyond 64 bits with a sign, as they do when they are read from text.
 
     Raises
     ------
-    DataError: a null or NaN id, a fractional number, a number beyond 64 bits (a float beyond 2^53, where
-        neighbouring ids fall together), or another type.
+    DataError: a null or NaN id, a fractional number, a float beyond 2^53 (where neighbouring ids fall together), or
+        another type.
     """
-    if values.null_count():
-        raise DataError(
-            f"{kind} ids must not be empty; {values.null_count()} of {len(values)} are null. Drop or fill "
-            "these rows."
-        )
+    refuse_empty(values.null_count(), len(values), kind)
     if values.dtype.is_float():
         if not values.is_finite().all() or (values % 1 != 0).any():
             raise DataError(
@@ -174,13 +171,19 @@ def normalise_ids(values: pl.Series, kind: str) -> pl.Series:
     if values.dtype in (pl.Categorical, pl.Enum):
         return values.cast(pl.String)
     if values.dtype.is_integer():
-        try:
-            return values.cast(pl.Int64)
-        except pl.exceptions.PolarsError as error:
-            first = str(error).splitlines()[0]
-            raise DataError(
-                f"{kind} ids must fit in 64-bit signed integers; {first}. Give them as strings."
-            ) from error
+        numbers = values.cast(pl.Int64, strict=False)
+        return values.cast(pl.String) if numbers.null_count() else numbers
     if values.dtype == pl.Null and len(values) == 0:
         return values.cast(pl.Int64)
     raise DataError(f"{kind} ids must be strings or whole numbers; got {values.dtype}.")
+
+
+def refuse_empty(empty: int, rows: int, kind: str) -> None:
+    """Refuse a column with empty ids.
+
+    Raises
+    ------
+    DataError.
+    """
+    if empty:
+        raise DataError(f"{kind} ids must not be empty; {empty} of {rows} are null. Drop or fill these rows.")

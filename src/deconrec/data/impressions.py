@@ -24,7 +24,9 @@ from deconrec.data.context import Context, Schema
 from deconrec.data.dataset import Dataset, Log, Task
 from deconrec.data.ids import Vocabulary, normalise_ids
 from deconrec.data.leaks import Leak, find_leaks
-from deconrec.data.validate import read_table, resolve_columns
+from deconrec.data.logs import timestamps
+from deconrec.data.tables import read_table
+from deconrec.data.validate import resolve_columns
 from deconrec.errors import DataError, DataWarning, MissingData, ParameterError
 
 
@@ -169,7 +171,7 @@ def build_impressions(
             sides[0].encode(rows[ids[0]]),
             sides[1].encode(rows[ids[1]]),
             label,
-            None if stamp is None else _stamps(rows[stamp], who),
+            None if stamp is None else timestamps(rows[stamp], who),
             schema.encode(rows, f"the {who} log"),
             None if weight is None else _weights(rows[weight], who),
         )
@@ -308,12 +310,6 @@ def _weights(values: pl.Series, who: str) -> np.ndarray:
             f"are not (first: row {int(np.flatnonzero(bad)[0])}). Drop a row that is to weigh nothing."
         )
     return w
-
-
-def _stamps(values: pl.Series, who: str) -> np.ndarray:
-    from deconrec.data.validate import timestamps
-
-    return timestamps(values, who).to_numpy()
 
 
 def _check_clicks(shown: Impressions) -> None:

@@ -1,4 +1,4 @@
-"""From tables of any make to a `Dataset`: every rule for doubtful rows stands here, and leaves a note.
+"""From tables of any make to a `Dataset`: every rule for doubtful rows stands here or in `logs`, and leaves a note.
 
 Rules. Ids: no nulls; strings or whole numbers. Ratings: finite numbers inside `rating_range`. Repeated
 (user, item) pairs of one log: error, last or mean. Ids seen only in the unbiased or test log, or only in a
@@ -9,8 +9,7 @@ Pairs that stand in both logs: kept here, counted; the split drops them from U, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,100 +17,12 @@ import polars as pl
 
 from deconrec.data.dataset import Dataset, Duplicates, Features, Log, Task
 from deconrec.data.ids import Vocabulary, as_series, normalise_ids
-from deconrec.errors import DataError, MissingData, ParameterError, UnknownName
+from deconrec.data.logs import RawLog, read_log
+from deconrec.data.tables import read_feature_table
+from deconrec.errors import DataError, ParameterError, UnknownName
 
 COLUMNS = {"user": "user_id", "item": "item_id", "rating": "rating", "timestamp": "timestamp"}
 MAX_CATEGORIES = 200  # one-hot columns of one feature; more is an id, not a feature
-
-
-def read_table(
-    source: Any, who: str, *, delimiter: str = ",", ids: Iterable[str] | None = ("user_id", "item_id")
-) -> pl.DataFrame:
-    """A table as a polars frame: polars, pandas, Arrow, or the path of a CSV or Parquet file (.gz allowed).
-
-    Parameters
-    ----------
-    source: the table or its path.
-    who: what it is, for messages.
-    delimiter: of a CSV file.
-    ids: the id columns of a CSV file, None for the first one. They become integers only where no text is
-        lost by it ('007' stays text).
-
-    Raises
-    ------
-    MissingData: the file does not exist.  DataError: the file or object is no table.
-    """
-    if isinstance(source, pl.DataFrame):
-        return source
-    if isinstance(source, pl.LazyFrame):
-        return source.collect()
-    if isinstance(source, str | Path):
-        return _read_file(Path(source), who, delimiter, ids)
-    import narwhals as nw
-
-    try:
-        frame = nw.from_native(source, eager_only=True)
-    except TypeError as error:
-        if hasattr(source, "__arrow_c_stream__") and not hasattr(source, "dtype"):
-            return pl.DataFrame(source)
-        raise DataError(
-            f"{who} must be a polars, pandas or Arrow table, or the path of a CSV or Parquet file; "
-            f"got {type(source).__name__}."
-        ) from error
-    try:
-        return frame.to_polars()
-    except (ImportError, TypeError, ValueError):
-        # pandas without pyarrow, or with a column of strings and numbers that Arrow has no type for.
-        return pl.DataFrame([_loose_column(source[name], who, str(name)) for name in frame.columns])
-
-
-def _loose_column(values: Any, who: str, name: str) -> pl.Series:
-    """A pandas column, value by value; None for every gap."""
-    try:
-        gaps = values.isna()
-        return pl.Series(name, [None if gap else v for v, gap in zip(values.tolist(), gaps, strict=True)])
-    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise DataError(
-            f"{who}: the column '{name}' must hold one kind of value; got a mix of types. Make it all "
-            "strings or all numbers."
-        ) from error
-
-
-def _read_file(path: Path, who: str, delimiter: str, ids: Iterable[str] | None) -> pl.DataFrame:
-    if not path.is_file():
-        what = "it is a folder" if path.is_dir() else "there is no such file"
-        raise MissingData(f"{who} must be a CSV or Parquet file; '{path}': {what}. Check the path.")
-    parquet = path.suffix in (".parquet", ".pq")
-    try:
-        if parquet:
-            return pl.read_parquet(path)
-        if ids is None:
-            ids = pl.read_csv(path, separator=delimiter, n_rows=0, infer_schema_length=0).columns[:1]
-        text = dict.fromkeys(ids, pl.String)
-        try:
-            table = pl.read_csv(path, separator=delimiter, infer_schema_length=10_000, schema_overrides=text)
-        except pl.exceptions.ComputeError:
-            # A value such as 3.5 came late: the whole file decides the types, which takes ten times as long.
-            table = pl.read_csv(path, separator=delimiter, infer_schema_length=None, schema_overrides=text)
-    except (pl.exceptions.PolarsError, OSError, TypeError, ValueError) as error:
-        kind = "Parquet" if parquet else "CSV"
-        raise DataError(f"{who}: '{path}' cannot be read as {kind}: {_first_line(error)}") from error
-    return table.with_columns(_as_numbers(table[name]) for name in text if name in table.columns)
-
-
-def _as_numbers(text: pl.Series) -> pl.Series:
-    """Ids of a CSV file as integers, unless an id would read otherwise when written back."""
-    numbers = text.cast(pl.Int64, strict=False)
-    if numbers.null_count() == text.null_count() and (numbers.cast(pl.String) == text).all():
-        return numbers
-    # '17.0' is what a table with gaps makes of 17.
-    if len(text) and text.str.contains(r"^-?[0-9]{1,15}\.0+$").all():
-        return text.cast(pl.Float64)
-    return text
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def resolve_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
@@ -143,23 +54,21 @@ def build_dataset(
         raise ParameterError(f"'duplicates' must be 'error', 'last' or 'mean'; got {duplicates!r}.")
     roles = resolve_columns(columns)
     notes: list[str] = []
-    raw: dict[str, pl.DataFrame] = {}
-    for who, source in (("biased", log), ("unbiased", unbiased), ("test", test)):
-        if source is None:
-            continue
-        ids = (roles["user"], roles["item"])
-        table = read_table(source, f"the {who} log", delimiter=delimiter, ids=ids)
-        raw[who] = _log_columns(table, roles, who)
-        _check_ratings(raw[who], who, task.rating_range)
-    if "timestamp" in (columns or {}) and not any("timestamp" in t.columns for t in raw.values()):
+    raw = {
+        who: read_log(source, who, roles, delimiter=delimiter, rating_range=task.rating_range)
+        for who, source in (("biased", log), ("unbiased", unbiased), ("test", test))
+        if source is not None
+    }
+    if "timestamp" in (columns or {}) and all(r.timestamp is None for r in raw.values()):
         raise DataError(f"the column '{roles['timestamp']}' was named as the timestamp, but no log has it.")
     if not len(raw["biased"]):
         raise DataError("the biased log must have at least one row; got none.")
-    tables = {
-        who: read_table(source, f"the {who} table", delimiter=delimiter, ids=None)
-        for who, source in (("users", users), ("items", items))
-        if source is not None
-    }
+    tables = {}
+    for side, source in (("users", users), ("items", items)):
+        if source is not None:
+            who = f"the {side} table"
+            tables[side], said = read_feature_table(source, who, delimiter=delimiter, most=MAX_CATEGORIES)
+            notes += said
     all_users = _vocabulary(raw, tables.get("users"), user_ids, "user", notes)
     all_items = _vocabulary(raw, tables.get("items"), item_ids, "item", notes)
     logs = {who: _encode(raw.pop(who), who, duplicates, all_users, all_items, notes) for who in tuple(raw)}
@@ -184,86 +93,11 @@ def build_dataset(
     return data._replace(notes=tuple(notes))
 
 
-def _log_columns(table: pl.DataFrame, roles: Mapping[str, str], who: str) -> pl.DataFrame:
-    missing = [roles[r] for r in ("user", "item", "rating") if roles[r] not in table.columns]
-    if missing:
-        raise DataError(
-            f"the {who} log needs the columns '{roles['user']}', '{roles['item']}' and '{roles['rating']}'; "
-            f"{', '.join(map(repr, missing))} not among {table.columns}. Name yours with "
-            "columns={'user': ..., 'item': ..., 'rating': ...} or a [columns] table."
-        )
-    out = {
-        "user": normalise_ids(table[roles["user"]], "user"),
-        "item": normalise_ids(table[roles["item"]], "item"),
-        "rating": _numbers(table[roles["rating"]], f"the {who} log's '{roles['rating']}'"),
-    }
-    if roles["timestamp"] in table.columns:
-        out["timestamp"] = timestamps(table[roles["timestamp"]], who)
-    return pl.DataFrame({role: s.alias(role) for role, s in out.items()})
-
-
-def _numbers(values: pl.Series, who: str) -> pl.Series:
-    if values.dtype == pl.Boolean:
-        return values.cast(pl.Float32)
-    if not values.dtype.is_numeric():
-        raise DataError(
-            f"{who} must hold numbers; got {values.dtype} (first: {values[0] if len(values) else None!r})."
-        )
-    return values.cast(pl.Float32, strict=False)
-
-
-def timestamps(values: pl.Series, who: str) -> pl.Series:
-    """Timestamps as 64-bit integers: numbers as they are, dates in microseconds.
-
-    Raises
-    ------
-    DataError: text that is no date, another type, an empty value.
-    """
-    if values.dtype.is_temporal():
-        values = values.cast(pl.Datetime("us")).dt.epoch("us")
-    elif values.dtype == pl.String:
-        try:
-            values = values.str.to_datetime(time_unit="us").dt.epoch("us")
-        except pl.exceptions.PolarsError as error:
-            raise DataError(
-                f"the {who} log's timestamps must be numbers or ISO dates; {str(error).splitlines()[0]}"
-            ) from error
-    elif not values.dtype.is_numeric():
-        raise DataError(f"the {who} log's timestamps must be numbers or dates; got {values.dtype}.")
-    stamps = values.cast(pl.Int64, strict=False)
-    if stamps.null_count():
-        raise DataError(
-            f"the {who} log's timestamps must not be empty; {stamps.null_count()} of {len(stamps)} are."
-        )
-    return stamps
-
-
-def _check_ratings(table: pl.DataFrame, who: str, rating_range: tuple[float, float] | None) -> None:
-    rating = table["rating"]
-    bad = rating.is_null() | rating.is_nan().fill_null(True) | rating.is_infinite().fill_null(True)
-    if bad.any():
-        raise DataError(
-            f"the {who} log's ratings must be finite numbers; {int(bad.sum()):,} of {len(table):,} are null, "
-            f"NaN or infinite (first: user {table['user'].filter(bad)[0]!r}, item "
-            f"{table['item'].filter(bad)[0]!r}). Drop these rows: an unrated pair has no row."
-        )
-    if rating_range is not None:
-        low, high = rating_range
-        out = (rating < low) | (rating > high)
-        if out.any():
-            raise DataError(
-                f"the {who} log's ratings must lie in [{low:g}, {high:g}]; {int(out.sum()):,} of "
-                f"{len(table):,} do not (first: {rating.filter(out)[0]:g} of user "
-                f"{table['user'].filter(out)[0]!r}, item {table['item'].filter(out)[0]!r}). "
-                "Correct the rows or `rating_range`."
-            )
-
-
 def _vocabulary(
-    raw: dict[str, pl.DataFrame], table: pl.DataFrame | None, extra: Any, kind: str, notes: list[str]
+    raw: dict[str, RawLog], table: pl.DataFrame | None, extra: Any, kind: str, notes: list[str]
 ) -> Vocabulary:
     """All ids of one side. Where one log has strings and another integers, 1 and '1' are one id."""
-    columns = {who: log[kind].unique() for who, log in raw.items()}
+    columns = {who: getattr(log, kind).ids for who, log in raw.items()}
     if any(ids.dtype == pl.String for ids in columns.values()):
         columns = {who: ids.cast(pl.String) for who, ids in columns.items()}
     in_logs = Vocabulary(pl.concat(list(columns.values())), kind)
@@ -299,23 +133,24 @@ def _vocabulary(
 
 
 def _encode(
-    table: pl.DataFrame, who: str, rule: Duplicates, users: Vocabulary, items: Vocabulary, notes: list[str]
+    raw: RawLog, who: str, rule: Duplicates, users: Vocabulary, items: Vocabulary, notes: list[str]
 ) -> Log:
-    user, item = users.encode(table["user"]), items.encode(table["item"])
-    rating = table["rating"].to_numpy()
-    stamp = table["timestamp"].to_numpy() if "timestamp" in table.columns else None
-    key = user * np.int64(len(items)) + item
-    ordered = np.sort(key)
+    user, item = raw.user.of(users), raw.item.of(items)
+    rating, stamp = raw.rating, raw.timestamp
+    ordered = _keys(user, item, len(items))
+    ordered.sort()
     repeated = ordered[1:] == ordered[:-1]
     if not (extra := int(repeated.sum())):
         return Log(user, item, rating, stamp)
     if rule == "error":
         u, i = divmod(int(ordered[1:][repeated][0]), len(items))
         raise DataError(
-            f"the {who} log must hold a (user, item) pair once; {extra:,} of {len(key):,} rows repeat one "
+            f"the {who} log must hold a (user, item) pair once; {extra:,} of {len(raw):,} rows repeat one "
             f"(first: user {users.values[u]!r}, item {items.values[i]!r}). Say what a repetition means: "
             "duplicates='last' or 'mean'."
         )
+    del ordered, repeated
+    key = _keys(user, item, len(items))
     notes.append(f"{extra:,} repeated pairs of the {who} log were merged (duplicates = '{rule}').")
     # Sorted by pair, then by what decides: the order of the rows must not change a mean's last digit.
     by = stamp if rule == "last" else rating
@@ -329,6 +164,13 @@ def _encode(
         return Log(user[order[last]], item[order[last]], rating, stamp)
     keep = np.sort(order[last])
     return Log(user[keep], item[keep], rating[keep], None if stamp is None else stamp[keep])
+
+
+def _keys(user: np.ndarray, item: np.ndarray, n_items: int) -> np.ndarray:
+    key = user.astype(np.int64)
+    key *= n_items
+    key += item
+    return key
 
 
 def _features(table: pl.DataFrame | None, vocabulary: Vocabulary, notes: list[str]) -> Features | None:

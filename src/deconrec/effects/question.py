@@ -10,7 +10,7 @@ import polars as pl
 
 from deconrec.data.dataset import Dataset, Log
 from deconrec.data.ids import Vocabulary, as_series
-from deconrec.data.validate import read_table
+from deconrec.data.tables import read_table
 from deconrec.effects.network import At, Kind
 from deconrec.errors import DataError, ParameterError
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deconrec.base import Propensity, Spec
 from deconrec.data.dataset import Dataset
-from deconrec.data.validate import read_table
+from deconrec.data.tables import read_table
 from deconrec.errors import DataError, ParameterError
 from deconrec.pairs import Pairs
 from deconrec.parameters import parameter
