@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from deconrec.data.dataset import Dataset, Log, Truth
-from deconrec.errors import MissingData, ParameterError, UnknownName
+from deconrec.data.given import read_data
+from deconrec.errors import ParameterError, UnknownName
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,11 @@ class Opened:
 
 
 def load(name: str | Path, root: str | Path | None = None, *, seed: int = 0) -> Dataset:
-    """A data set by catalogue name, or from a TOML data file.
+    """A data set by catalogue name, or from a TOML data file, a folder, or a log by itself (CSV, Parquet, .inter).
 
     Parameters
     ----------
-    name: "coat", "sim-pairs:confounding=2", "my-data.toml", ...
+    name: "coat", "sim-pairs:confounding=2", "my-data.toml", "ml-100k" (a RecBole folder), "log.csv", ...
     root: folder that holds `coat/`, `ml-1m/`, ...; None = DECONREC_DATA, then the user's cache.
     seed: the world of a simulator.
 
@@ -150,14 +151,9 @@ def open_data(name: str | Path, root: str | Path | None = None) -> Opened:
     key = text.partition(":")[0]
     if key not in CATALOGUE:
         path = Path(text)
-        if path.suffix == ".toml":
-            data = Dataset.from_file(path)
+        if path.exists() or path.suffix == ".toml":
+            data = read_data(path)
             return Opened(text, False, lambda seed: (data, None))
-        if path.exists():
-            raise MissingData(
-                f"'{text}' must be a catalogue name ({', '.join(CATALOGUE)}) or a TOML data file that names your "
-                "tables ([biased] path = ...); got another file."
-            )
         raise UnknownName("data set", key, CATALOGUE)
     entry = CATALOGUE[key]
     function = _builder(entry)

@@ -106,7 +106,7 @@ def test_a_file_of_another_name_names_the_data(folder):
         ("[impressions]\npath='x'\n[features]\nusers='u'", r"\[features\] are of \(user, item\) pairs"),
         ("[impressions]\npath='x'\n[task]\nbinarize=4", r"\[task\] binarize means nothing for impressions"),
         ("[biased]", "'biased.path' is required: the path"),
-        ("[biased]\npath = 3", "'biased.path' must be the path of a CSV or Parquet file; got 3"),
+        ("[biased]\npath = 3", "'biased.path' must be the path of a CSV, Parquet or RecBole file; got 3"),
         ("biased = 'log.csv'", r"'biased' must be a table, \[biased\]; got 'log.csv'"),
         (BIASED + "[unbiased]\nfile = 'x'", "no key 'file'.*1 more"),
         (BIASED + "[feature]\nusers = 'x'", "no key 'feature' in the data file; did you mean 'features'"),

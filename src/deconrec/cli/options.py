@@ -27,6 +27,20 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter; nested by a dot. May be repeated."),
 ]
+# How a log by itself is read; a data file says all this itself.
+User = Annotated[str | None, typer.Option("--user", metavar="COLUMN", help="Column of user ids [user_id].")]
+Item = Annotated[str | None, typer.Option("--item", metavar="COLUMN", help="Column of item ids [item_id].")]
+Rating = Annotated[str | None, typer.Option("--rating", metavar="COLUMN", help="Column of ratings [rating].")]
+Timestamp = Annotated[
+    str | None, typer.Option("--timestamp", metavar="COLUMN", help="Column of timestamps [timestamp].")
+]
+Delimiter = Annotated[
+    str | None, typer.Option("--delimiter", metavar="C", help="Between the fields of a CSV file [,].")
+]
+Repeated = Annotated[
+    str | None,
+    typer.Option("--duplicates", help="A repeated (user, item) pair: error, last or mean [error]."),
+]
 
 
 def pairs_of(settings: list[str] | None) -> dict[str, str]:

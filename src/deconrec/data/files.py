@@ -11,19 +11,15 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deconrec.data.dataset import Dataset, Duplicates, Features, Protocol, Task
+from deconrec.data.dataset import Dataset, Duplicates, Protocol, Task
 from deconrec.errors import DataError, FileError, MissingData, ParameterError
 
-if TYPE_CHECKING:
-    import polars as pl
-
-    from deconrec.data.ids import Vocabulary
-
 DATA_FILE = "data.toml"
+Form = Literal["parquet", "inter"]
 MARKER = ".deconrec"  # its presence says that a folder was written here and may be replaced whole
 
 
@@ -34,7 +30,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-_Path = Annotated[str, Field(min_length=1, description="the path of a CSV or Parquet file")]
+_Path = Annotated[str, Field(min_length=1, description="the path of a CSV, Parquet or RecBole file")]
 _Column = Annotated[str, Field(min_length=1, description="the name of a column")]
 _Rating = Annotated[float, Field(description="a rating (a number)")]
 _Range = Annotated[list[float], Field(min_length=2, max_length=2, description="[low, high], two numbers")]
@@ -258,7 +254,7 @@ def _unknown_key(names: list[str]) -> str:
 
 
 # ---------------------------------------------------------------------- writing
-def write_dataset(data: Dataset, folder: str | Path) -> Path:
+def write_dataset(data: Dataset, folder: str | Path, *, form: Form = "parquet") -> Path:
     """The data set as a folder that `read_dataset` reads back; returns the path of its data.toml.
 
     An earlier folder of this function is replaced, whole, at the end. Repeated pairs were merged when the
@@ -269,33 +265,46 @@ def write_dataset(data: Dataset, folder: str | Path) -> Path:
     FileError: the folder holds something else, or cannot be written.
     """
     with replaced_folder(folder, MARKER) as fresh:
-        write_tables(data, fresh)
+        write_tables(data, fresh, form=form)
     return Path(folder) / DATA_FILE
 
 
-def write_tables(data: Dataset, folder: Path) -> None:
-    """log.parquet, randomised.parquet, test.parquet, users.parquet, items.parquet and data.toml in a folder.
+def write_tables(data: Dataset, folder: Path, *, form: Form = "parquet") -> None:
+    """The logs, the tables of users and items and data.toml in a folder.
+
+    Parameters
+    ----------
+    form: "parquet" (log.parquet, randomised.parquet, test.parquet, users.parquet, items.parquet) or "inter", RecBole's
+        files (log.inter, randomised.inter, test.inter, log.user, log.item).
 
     The tables of users and items hold every id, those without a row in a log too. Of impressions: impressions.parquet,
     randomised.parquet, test.parquet and data.toml.
     """
+    from deconrec.data.sinks import write_features, write_log
+
     if data.impressions is not None:
+        if form != "parquet":
+            raise DataError(
+                "impressions cannot be written as RecBole's files, which have no place for rows without a click; write "
+                "Parquet."
+            )
         _write_impressions(data, folder)
         return
     lines = [f"name = {_toml(data.name)}"]
-    for section, log, name in (
-        ("biased", data.biased, "log.parquet"),
-        ("unbiased", data.unbiased, "randomised.parquet"),
-        ("test", data.test, "test.parquet"),
+    for section, log, stem in (
+        ("biased", data.biased, "log"),
+        ("unbiased", data.unbiased, "randomised"),
+        ("test", data.test, "test"),
     ):
         if log is not None:
-            data.frame(log).write_parquet(folder / name)
-            lines += ["", f"[{section}]", f"path = {_toml(name)}"]
+            write_log(data, log, folder / f"{stem}.{form}")
+            lines += ["", f"[{section}]", f"path = {_toml(f'{stem}.{form}')}"]
     lines += ["", "[features]"]
     for vocabulary, features in ((data.users, data.user_features), (data.items, data.item_features)):
-        name = f"{vocabulary.kind}s.parquet"
-        _feature_table(vocabulary, features).write_parquet(folder / name)
-        lines.append(f"{vocabulary.kind}s = {_toml(name)}")
+        kind = vocabulary.kind
+        name = f"{kind}s.parquet" if form == "parquet" else f"log.{kind}"
+        write_features(vocabulary, features, folder / name)
+        lines.append(f"{kind}s = {_toml(name)}")
     task = data.task
     lines += ["", "[log]", 'duplicates = "error"']
     if task.rating_range is not None:
@@ -332,18 +341,6 @@ def _write_impressions(data: Dataset, folder: Path) -> None:
     write_file(folder / DATA_FILE, "\n".join(lines) + "\n")
 
 
-def _feature_table(vocabulary: Vocabulary, features: Features | None) -> pl.DataFrame:
-    import polars as pl
-
-    columns = [vocabulary.values.alias(f"{vocabulary.kind}_id")]
-    if features is not None:
-        gaps = pl.Series(features.missing)
-        for name, values in zip(features.names, features.values.T, strict=True):
-            column = pl.Series(name, values)
-            columns.append(column.zip_with(~gaps, pl.Series([None] * len(column), dtype=pl.Float32)))
-    return pl.DataFrame(columns)
-
-
 def _toml(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -378,6 +375,29 @@ def write_file(path: str | Path, content: bytes | str) -> None:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(raw)
+        os.replace(fresh, target)
+    except OSError as error:
+        raise FileError(f"'{path}' cannot be written: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):  # it is there after a failure only
+            fresh.unlink()
+
+
+@contextmanager
+def replaced_file(path: str | Path) -> Iterator[Path]:
+    """Gives a new name to write to, which takes the place of the file `path` at the end; on an error nothing changes.
+
+    Raises
+    ------
+    FileError: it is a folder, or cannot be written.
+    """
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise FileError(f"'{path}' must be a file to be written; it is a folder. Give another name.")
+    fresh = _sibling(target).with_suffix(target.suffix)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield fresh
         os.replace(fresh, target)
     except OSError as error:
         raise FileError(f"'{path}' cannot be written: {error.strerror or error}.") from error

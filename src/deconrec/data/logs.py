@@ -100,7 +100,8 @@ def read_log(
         raise DataError(
             f"the {who} log needs the columns '{roles['user']}', '{roles['item']}' and '{roles['rating']}'; "
             f"{', '.join(map(repr, missing))} not among {batches.columns}. Name yours with "
-            "columns={'user': ..., 'item': ..., 'rating': ...} or a [columns] table."
+            "columns={'user': ..., 'item': ..., 'rating': ...}, a [columns] table of the data file, or --user, --item "
+            "and --rating of `deconrec data convert`."
         )
     present = [role for role in ("user", "item", "rating", "timestamp") if roles[role] in batches.columns]
     reader = _Reader(who, roles, rating_range, "timestamp" in present)
