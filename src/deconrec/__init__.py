@@ -72,6 +72,7 @@ _PUBLIC = {  # name: module
     "PoissonExposure": "exposure.poisson",
     "SVDExposure": "exposure.svd",
     "compare": "experiments.compare",
+    "evaluate": "experiments.evaluate",
     "value": "experiments.value",
     "reproduce": "experiments.reproduce",
     "check_estimator": "checks",

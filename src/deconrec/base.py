@@ -870,8 +870,14 @@ class Propensity(Parameterised, ABC):
     needs_unbiased: ClassVar[bool] = False
 
     @abstractmethod
-    def fit(self, data: Dataset) -> Self:
-        """Learn from a data set."""
+    def fit(self, data: Dataset, excluded: csr_matrix | None = None) -> Self:
+        """Learn from a data set.
+
+        Parameters
+        ----------
+        excluded: (n_users, n_items) pattern of pairs that could not be logged (a recommender shows nothing twice): no
+            part of D, and without a row in the biased log.
+        """
 
     @abstractmethod
     def __call__(self, pairs: Pairs) -> Tensor:

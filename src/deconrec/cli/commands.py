@@ -9,6 +9,7 @@ from deconrec.cli import (
     data,
     demo,
     effects,
+    evaluate,
     fit,
     info,
     methods,
@@ -30,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("recommend")(recommend.recommend)
     app.command("compare")(compare.compare)
     app.command("reproduce")(reproduce.reproduce)
+    app.command("evaluate")(evaluate.evaluate)
     app.command("value")(value.value)
     app.command("effects")(effects.effects)
     app.command("report")(report.report)

@@ -52,11 +52,12 @@ class Log:
     timestamp: (n,) int64 or None.
     context: what else an impression says, or None: rows are pairs.
     weight: (n,) float32 sample weights > 0, or None: all 1.
+    propensity: (n,) float64 in (0, 1], logged P(the pair has a row) of each row, or None.
 
     Raises
     ------
     DataError: columns of different lengths, a code below 0, a rating that is NaN or infinite, a weight that is not
-        a positive number.
+        a positive number, a propensity outside (0, 1].
     """
 
     user: np.ndarray
@@ -65,6 +66,7 @@ class Log:
     timestamp: np.ndarray | None = None
     context: Context | None = None
     weight: np.ndarray | None = None
+    propensity: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "user", _frozen(self.user, np.int32))
@@ -74,15 +76,25 @@ class Log:
             object.__setattr__(self, "timestamp", _frozen(self.timestamp, np.int64))
         if self.weight is not None:
             object.__setattr__(self, "weight", _frozen(self.weight, np.float32))
-        extra = [c for c in (self.timestamp, self.context, self.weight) if c is not None]
+        if self.propensity is not None:
+            object.__setattr__(self, "propensity", _frozen(self.propensity, np.float64))
+        extra = [c for c in (self.timestamp, self.context, self.weight, self.propensity) if c is not None]
         columns = [self.user, self.item, self.rating, *extra]
         if len({len(c) for c in columns}) > 1:
             raise DataError(
-                "a log needs as many users as items, ratings and timestamps; got "
+                "a log needs as many users as items, ratings, timestamps and propensities; got "
                 f"{', '.join(str(len(c)) for c in columns)}."
             )
         if self.weight is not None and not (np.isfinite(self.weight) & (self.weight > 0)).all():
             raise DataError("a log's weights must be positive numbers; drop a row that is to weigh nothing.")
+        if self.propensity is not None:
+            wrong = np.flatnonzero(~((self.propensity > 0) & (self.propensity <= 1)))  # NaN is neither
+            if len(wrong):
+                raise DataError(
+                    f"a log's propensities must lie in (0, 1]; {len(wrong):,} of {len(self):,} do not (first: "
+                    f"{self.propensity[wrong[0]]:g} in row {wrong[0]}). A row that stands in the log had a chance "
+                    "to: correct the column, or name another in [columns]."
+                )
         bad = np.flatnonzero(~np.isfinite(self.rating))
         if len(bad):
             raise DataError(
@@ -100,21 +112,24 @@ class Log:
 
     def take(self, rows: np.ndarray) -> Log:
         """The log of these rows (a boolean mask or positions)."""
-        stamp = None if self.timestamp is None else self.timestamp[rows]
         context = None if self.context is None else self.context.take(rows)
-        weight = None if self.weight is None else self.weight[rows]
-        return Log(self.user[rows], self.item[rows], self.rating[rows], stamp, context, weight)
+        stamp, weight, p = (
+            None if c is None else c[rows] for c in (self.timestamp, self.weight, self.propensity)
+        )
+        return Log(self.user[rows], self.item[rows], self.rating[rows], stamp, context, weight, p)
 
     def joined(self, other: Log, n_items: int) -> Log:
         """These rows and the other log's rows of other pairs."""
         new = other.take(~np.isin(other.key(n_items), self.key(n_items)))
-        times = None
-        if self.timestamp is not None and new.timestamp is not None:
-            times = np.concatenate([self.timestamp, new.timestamp])
+
+        def both(name: str) -> np.ndarray | None:
+            mine, theirs = getattr(self, name), getattr(new, name)
+            return None if mine is None or theirs is None else np.concatenate([mine, theirs])
+
         user, item, rating = (
             np.concatenate([getattr(self, c), getattr(new, c)]) for c in ("user", "item", "rating")
         )
-        return Log(user, item, rating, times)
+        return Log(user, item, rating, both("timestamp"), propensity=both("propensity"))
 
     def key(self, n_items: int) -> np.ndarray:
         """(n,) int64: one number a pair, user * n_items + item."""
@@ -314,8 +329,8 @@ class Dataset:
         unbiased: the randomised log.
         test: a fixed unbiased test log; without it the test is cut from `unbiased`.
         users, items: feature tables; the first column is the id, the others numbers, booleans or categories.
-        columns: which columns are `user`, `item`, `rating`, `timestamp`; default user_id, item_id, rating,
-            timestamp (used only where present).
+        columns: which columns are `user`, `item`, `rating`, `timestamp`, `propensity`; default user_id, item_id,
+            rating, timestamp, propensity (the last two used only where present).
         duplicates: what a repeated (user, item) pair of one log means: "error", "last" (by timestamp where
             there is one, else by row) or "mean".
         rating_range: (low, high); ratings outside are an error.
@@ -513,7 +528,7 @@ class Dataset:
             digest.update(b"|log|")
             if log is not None:
                 order = np.argsort(log.key(self.n_items), kind="stable")
-                for column in (log.user, log.item, log.rating, log.timestamp, log.weight):
+                for column in (log.user, log.item, log.rating, log.timestamp, log.weight, log.propensity):
                     if column is not None:
                         digest.update(column[order].tobytes())
                 if log.context is not None:
@@ -573,7 +588,7 @@ class Dataset:
         return out
 
     def frame(self, log: Log, click: np.ndarray | None = None) -> pl.DataFrame:
-        """A log as a table with raw ids: user_id, item_id, rating (and timestamp).
+        """A log as a table with raw ids: user_id, item_id, rating (and timestamp and propensity, where logged).
 
         Of impressions: user_id, item_id, click ((n,) bool; None = all), conversion, context, weight where there is one.
         """
@@ -582,7 +597,8 @@ class Dataset:
         ids = {"user_id": self.users.decode(log.user), "item_id": self.items.decode(log.item)}
         stamp = {} if log.timestamp is None else {"timestamp": pl.Series(log.timestamp)}
         if log.context is None:
-            return pl.DataFrame(ids | {"rating": pl.Series(log.rating)} | stamp)
+            p = {} if log.propensity is None else {"propensity": pl.Series(log.propensity)}
+            return pl.DataFrame(ids | {"rating": pl.Series(log.rating)} | stamp | p)
         clicked = np.ones(len(log), bool) if click is None else click
         labels = {
             "click": pl.Series(clicked.astype(np.int8)),

@@ -55,6 +55,7 @@ class _Columns(_Section):
     item: _Column = "item_id"
     rating: _Column = "rating"
     timestamp: _Column = "timestamp"
+    propensity: _Column = "propensity"
 
 
 class _FeatureTables(_Section):

@@ -49,12 +49,14 @@ class RawLog:
     user, item: the columns of ids.
     rating: (n,) float32, finite.
     timestamp: (n,) int64 or None.
+    propensity: (n,) float64 in (0, 1], or None.
     """
 
     user: Coded
     item: Coded
     rating: np.ndarray
     timestamp: np.ndarray | None
+    propensity: np.ndarray | None
 
     def __len__(self) -> int:
         return len(self.rating)
@@ -86,13 +88,14 @@ def read_log(
     Parameters
     ----------
     who: "biased", "unbiased" or "test", for messages.
-    roles: the columns of user, item, rating and timestamp (the last may be absent).
+    roles: the columns of user, item, rating, timestamp and propensity (the last two may be absent).
 
     Raises
     ------
     MissingData: the file does not exist.
     DataError: the file or object is no table; a missing column; an empty id, or one that is neither text nor a whole
-        number; a rating that is no finite number or out of range; a timestamp that is neither number nor date.
+        number; a rating that is no finite number or out of range; a timestamp that is neither number nor date;
+        a propensity outside (0, 1].
     """
     batches = open_batches(source, f"the {who} log", delimiter=delimiter)
     missing = [roles[r] for r in ("user", "item", "rating") if roles[r] not in batches.columns]
@@ -103,8 +106,12 @@ def read_log(
             "columns={'user': ..., 'item': ..., 'rating': ...}, a [columns] table of the data file, or --user, --item "
             "and --rating of `deconrec data convert`."
         )
-    present = [role for role in ("user", "item", "rating", "timestamp") if roles[role] in batches.columns]
-    reader = _Reader(who, roles, rating_range, "timestamp" in present)
+    present = [
+        role
+        for role in ("user", "item", "rating", "timestamp", "propensity")
+        if roles.get(role) in batches.columns
+    ]
+    reader = _Reader(who, roles, rating_range, present)
     wanted = list(dict.fromkeys(roles[role] for role in present))
     for batch in batches.read(wanted, (roles["user"], roles["item"])):
         reader.add(batch)
@@ -115,15 +122,21 @@ class _Reader:
     """What is known of a log so far; problems are counted, and told when all rows were seen."""
 
     def __init__(
-        self, who: str, roles: Mapping[str, str], rating_range: tuple[float, float] | None, stamped: bool
+        self,
+        who: str,
+        roles: Mapping[str, str],
+        rating_range: tuple[float, float] | None,
+        present: list[str],
     ) -> None:
         self.who, self.roles, self.range = who, roles, rating_range
         self.rows = 0
         self.coders = {kind: Coder(kind) for kind in ("user", "item")}
         self.codes: dict[str, list[np.ndarray]] = {"user": [], "item": []}
         self.rating: list[np.ndarray] = []
-        self.stamp: list[np.ndarray] | None = [] if stamped else None
+        self.stamp: list[np.ndarray] | None = [] if "timestamp" in present else None
+        self.propensity: list[np.ndarray] | None = [] if "propensity" in present else None
         self.not_finite = _Problem()
+        self.no_chance = _Problem()
         self.out_of_range = _Problem()
         self._numbers = _Numbers(f"the {who} log's '{roles['rating']}'")
         self._times = _Times(who)
@@ -139,6 +152,11 @@ class _Reader:
             self.out_of_range.note((rating < low) | (rating > high), self.rows, rating)
         if self.stamp is not None:
             self.stamp.append(self._times.of(batch[self.roles["timestamp"]]))
+        if self.propensity is not None:
+            given = batch[self.roles["propensity"]]
+            p = given.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+            self.no_chance.note(~((p > 0) & (p <= 1)), self.rows, given)
+            self.propensity.append(p)
         self.rows += len(batch)
 
     def finish(self, text: bool) -> RawLog:
@@ -162,11 +180,18 @@ class _Reader:
                 f"{self.rows:,} do not (first: {bad.value:g} of user {user.at(bad.first)!r}, item "
                 f"{item.at(bad.first)!r}). Correct the rows or `rating_range`."
             )
+        if bad := self.no_chance:
+            raise DataError(
+                f"the {self.who} log's '{self.roles['propensity']}' must be propensities in (0, 1]; {bad.count:,} of "
+                f"{self.rows:,} are not (first: {bad.value!r}). Correct the rows, or name another column as the "
+                "propensity in [columns]."
+            )
         return RawLog(
             user,
             item,
             _joined(self.rating, np.float32),
             None if self.stamp is None else _joined(self.stamp, np.int64),
+            None if self.propensity is None else _joined(self.propensity, np.float64),
         )
 
 

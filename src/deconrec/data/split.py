@@ -8,7 +8,7 @@ that a test user was never trained on (strong generalisation).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
@@ -417,12 +417,8 @@ def take_users(data: Dataset, codes: np.ndarray) -> Dataset:
         if log is None:
             return None
         rows = place[log.user] >= 0
-        return Log(
-            place[log.user[rows]],
-            log.item[rows],
-            log.rating[rows],
-            None if log.timestamp is None else log.timestamp[rows],
-        )
+        kept = log.take(rows)
+        return replace(kept, user=place[kept.user])
 
     biased = cut(data.biased)
     assert biased is not None

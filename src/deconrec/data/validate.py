@@ -21,12 +21,18 @@ from deconrec.data.logs import RawLog, read_log
 from deconrec.data.tables import read_feature_table
 from deconrec.errors import DataError, ParameterError, UnknownName
 
-COLUMNS = {"user": "user_id", "item": "item_id", "rating": "rating", "timestamp": "timestamp"}
+COLUMNS = {
+    "user": "user_id",
+    "item": "item_id",
+    "rating": "rating",
+    "timestamp": "timestamp",
+    "propensity": "propensity",
+}
 MAX_CATEGORIES = 200  # one-hot columns of one feature; more is an id, not a feature
 
 
 def resolve_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
-    """The four column roles with the caller's names filled in."""
+    """The column roles with the caller's names filled in."""
     given = dict(columns or {})
     for role in given:
         if role not in COLUMNS:
@@ -59,8 +65,9 @@ def build_dataset(
         for who, source in (("biased", log), ("unbiased", unbiased), ("test", test))
         if source is not None
     }
-    if "timestamp" in (columns or {}) and all(r.timestamp is None for r in raw.values()):
-        raise DataError(f"the column '{roles['timestamp']}' was named as the timestamp, but no log has it.")
+    for role in ("timestamp", "propensity"):
+        if role in (columns or {}) and all(getattr(r, role) is None for r in raw.values()):
+            raise DataError(f"the column '{roles[role]}' was named as the {role}, but no log has it.")
     if not len(raw["biased"]):
         raise DataError("the biased log must have at least one row; got none.")
     tables = {}
@@ -136,12 +143,12 @@ def _encode(
     raw: RawLog, who: str, rule: Duplicates, users: Vocabulary, items: Vocabulary, notes: list[str]
 ) -> Log:
     user, item = raw.user.of(users), raw.item.of(items)
-    rating, stamp = raw.rating, raw.timestamp
+    rating, stamp, p = raw.rating, raw.timestamp, raw.propensity
     ordered = _keys(user, item, len(items))
     ordered.sort()
     repeated = ordered[1:] == ordered[:-1]
     if not (extra := int(repeated.sum())):
-        return Log(user, item, rating, stamp)
+        return Log(user, item, rating, stamp, propensity=p)
     if rule == "error":
         u, i = divmod(int(ordered[1:][repeated][0]), len(items))
         raise DataError(
@@ -158,12 +165,18 @@ def _encode(
     first = np.flatnonzero(np.r_[True, key[order][1:] != key[order][:-1]])
     last = np.r_[first[1:], len(key)] - 1
     if rule == "mean":
+        if p is not None:
+            raise DataError(
+                f"the {who} log repeats pairs and holds propensities, which have no mean: give duplicates='last', or "
+                "one row a pair with the probability that it was logged at all."
+            )
         sums = np.add.reduceat(rating[order].astype(np.float64), first)
         rating = (sums / (last - first + 1)).astype(np.float32)
         stamp = None if stamp is None else np.maximum.reduceat(stamp[order], first)
         return Log(user[order[last]], item[order[last]], rating, stamp)
     keep = np.sort(order[last])
-    return Log(user[keep], item[keep], rating[keep], None if stamp is None else stamp[keep])
+    stamp, p = (None if c is None else c[keep] for c in (stamp, p))
+    return Log(user[keep], item[keep], rating[keep], stamp, propensity=p)
 
 
 def _keys(user: np.ndarray, item: np.ndarray, n_items: int) -> np.ndarray:

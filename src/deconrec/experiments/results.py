@@ -347,3 +347,53 @@ class Value(Record):
     def sizes(self) -> list[int]:
         """Numbers of rows, rising."""
         return sorted({p.rows for p in self.points})
+
+
+# ---------------------------------------------------------------------- off-policy evaluation
+class Estimated(Record):
+    """A metric over all pairs that a model was not given, estimated from a biased log; 95 % interval.
+
+    ess: Kish's effective number of the rows that the estimate rests on. rows: those rows (of a ranking metric: logged
+    positives in the first K). grade: "fair", "weak" or "hopeless" (see the guide). says: what to know before using it.
+    """
+
+    metric: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+    estimator: str
+    ess: float
+    rows: int
+    grade: str
+    says: str = ""
+
+
+class Evaluation(Record):
+    """The record of `deconrec evaluate`.
+
+    log: rows given, left out and used, users, pairs of the population, the propensity and its parameters.
+    mass: sum of weights over pairs of the population, with its interval: 1 where propensities are right.
+    overlap: what the weights rest on. notes: sentences that the reader must know.
+    """
+
+    dataset: str
+    method: str
+    estimator: str
+    estimates: list[Estimated]
+    log: dict[str, Any]
+    mass: dict[str, float | None]
+    overlap: dict[str, float]
+    notes: list[str]
+
+    def to_json(self) -> str:
+        """A list with one entry a metric; what holds for all of them stands in each."""
+        shared = {
+            "log": self.log,
+            "weight_mass": self.mass,
+            "overlap": self.overlap,
+            "method": self.method,
+            "dataset": self.dataset,
+            "notes": self.notes,
+        }
+        rows = [finite(e.model_dump() | shared) for e in self.estimates]
+        return json.dumps(rows, indent=1, allow_nan=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from deconrec.base import Propensity, Spec
@@ -26,10 +27,13 @@ from deconrec.propensity.floor import Overlap, floored
 class Known(Propensity):
     """Propensities that need no model.
 
-    `values`: (n_users, n_items) in (0, 1], or a table user_id, item_id, propensity that holds every biased row.
+    `values`: (n_users, n_items) in (0, 1], or a table user_id, item_id, propensity that holds every biased row; None
+    reads the propensities that stand in the log itself.
     """
 
-    values: Any = field(default=None, metadata={"doc": "the propensities: an array or a table"})
+    values: Any = field(
+        default=None, metadata={"doc": "the propensities: an array or a table; None = the log's"}
+    )
     floor: float = parameter(1e-6, "smallest propensity", above=0, high=1)
 
     if TYPE_CHECKING:  # learned; an annotation here would be a parameter
@@ -38,24 +42,31 @@ class Known(Propensity):
         n_items_: int
         overlap_: Overlap
 
-    def fit(self, data: Dataset) -> Known:
-        """Check and index the values.
+    def fit(self, data: Dataset, excluded: csr_matrix | None = None) -> Known:
+        """Check and index the values; `excluded` pairs make no difference.
 
         Raises
         ------
-        ParameterError: none given.  DataError: another shape, a value outside (0, 1], a biased row without one,
-        a log of impressions.
+        ParameterError: none given, and none in the log.  DataError: another shape, a value outside (0, 1], a biased row
+            without one, a log of impressions.
         """
         self.check_params()
-        if self.values is None:
-            raise ParameterError("'values' of Known must be an array or a table of propensities; got None.")
         if data.impressions is not None:
             raise DataError(
                 "known propensities are of (user, item) pairs; a log of impressions has one for each row. Use "
                 "propensity='logistic-mf'."
             )
         self.n_items_ = data.n_items
-        if isinstance(self.values, np.ndarray):
+        if self.values is None:
+            if data.biased.propensity is None:
+                raise ParameterError(
+                    "'values' of Known must be an array or a table of propensities where the biased log has no column "
+                    "of them; got None."
+                )
+            key = data.biased.key(data.n_items)
+            order = np.argsort(key)
+            self.key_, self.p_ = key[order], data.biased.propensity.astype(np.float32)[order]
+        elif isinstance(self.values, np.ndarray):
             if self.values.shape != data.shape:
                 raise DataError(
                     f"known propensities must be {data.shape} (users, items); got {self.values.shape}."

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from deconrec.base import Propensity, Spec
@@ -72,10 +73,15 @@ class LogisticMF(Propensity):
         history_: History
         overlap_: Overlap
         floor_: float
+        outside_: tuple[int, np.ndarray] | None
 
-    def fit(self, data: Dataset) -> LogisticMF:
-        """Fit to the exposures of the biased log."""
+    def fit(self, data: Dataset, excluded: csr_matrix | None = None) -> LogisticMF:
+        """Fit to the exposures of the biased log, over the pairs that were not `excluded`."""
         self.check_params()
+        self.outside_ = None
+        if excluded is not None and excluded.nnz:
+            row, col = excluded.nonzero()
+            self.outside_ = data.n_items, np.sort(row.astype(np.int64) * data.n_items + col)
         generator = seed_sequence(self.seed, "propensity").generate_state(1)[0]
         tables = feature_tables(data) if self.backbone == "fm" else NO_TABLES
         with torch.random.fork_rng(devices=[]):
@@ -141,17 +147,28 @@ class LogisticMF(Propensity):
     def exposure(self, nets: Nets, b: Batch) -> Terms:
         """L_CTR, of each network over the folds that it is fitted to."""
         d = b.space
+        inside = self._inside(d)
         if self.folds == 1:
-            return {"exposure": d.expect(cross_entropy(nets.propensity(d), d.o))}
+            return {"exposure": d.expect(cross_entropy(nets.propensity(d), d.o) * inside)}
         fold, share = self.fold(d), self.folds / (self.folds - 1)
         return {
-            f"exposure_{k}": share * d.expect(cross_entropy(nets[name](d), d.o) * (fold != k))
+            f"exposure_{k}": share * d.expect(cross_entropy(nets[name](d), d.o) * inside * (fold != k))
             for k, name in enumerate(self.names)
         }
 
     def click_logit(self, pairs: Pairs) -> Tensor:
         """(n,) logits of P(o = 1), before the floor."""
         return self.logit(self.nets_.to(pairs.o.device), pairs)
+
+    def _inside(self, pairs: Pairs) -> Tensor | float:
+        """(n,) 1 for pairs that could be logged, 0 for excluded ones; 1 where none are."""
+        known = getattr(self, "outside_", None)  # the loss may be asked for without a fit
+        if known is None:
+            return 1.0
+        n_items, outside = known
+        key = (pairs.user * n_items + pairs.item).cpu().numpy()
+        place = np.minimum(np.searchsorted(outside, key), len(outside) - 1)
+        return torch.from_numpy((outside[place] != key).astype(np.float32)).to(pairs.o.device)
 
     @torch.no_grad()
     def __call__(self, pairs: Pairs) -> Tensor:

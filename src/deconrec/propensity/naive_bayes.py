@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from deconrec.base import Propensity, Spec
@@ -41,8 +42,8 @@ class NaiveBayes(Propensity):
         density_: float
         overlap_: Overlap
 
-    def fit(self, data: Dataset) -> NaiveBayes:
-        """Count outcomes in both logs.
+    def fit(self, data: Dataset, excluded: csr_matrix | None = None) -> NaiveBayes:
+        """Count outcomes in both logs; the density is among pairs that were not `excluded`.
 
         Raises
         ------
@@ -60,7 +61,8 @@ class NaiveBayes(Propensity):
             )
             return count / count.sum()
 
-        self.density_ = data.density
+        space = data.n_users * data.n_items - (0 if excluded is None else excluded.nnz)
+        self.density_ = len(data.biased) / max(space, 1)
         self.p_ = np.minimum(histogram(seen) * self.density_ / histogram(random), 1.0).astype(np.float32)
         refuse_constant(self.p_[np.searchsorted(self.values_, seen)], self.floor, "naive-bayes")
         self.overlap_ = Overlap.of(self.p_[np.searchsorted(self.values_, seen)], self.floor)

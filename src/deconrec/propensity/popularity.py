@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from deconrec.base import Propensity, Spec
@@ -34,12 +35,14 @@ class Popularity(Propensity):
         overlap_: Overlap
         floor_: float
 
-    def fit(self, data: Dataset) -> Popularity:
-        """Count exposures of items."""
+    def fit(self, data: Dataset, excluded: csr_matrix | None = None) -> Popularity:
+        """Count exposures of items, among the users that were not `excluded`."""
         self.check_params()
-        offered: float | np.ndarray = data.n_users
+        offered: int | np.ndarray = data.n_users
         if data.impressions is not None:
             offered = np.maximum(np.bincount(data.impressions.log.item, minlength=data.n_items), 1)
+        elif excluded is not None:
+            offered = np.maximum(data.n_users - np.bincount(excluded.indices, minlength=data.n_items), 1)
         rate = np.bincount(data.biased.item, minlength=data.n_items) / offered
         self.p_ = (rate**self.power).astype(np.float32)
         self.floor_ = automatic(self.floor, data.density)
