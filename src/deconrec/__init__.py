@@ -73,6 +73,7 @@ _PUBLIC = {  # name: module
     "SVDExposure": "exposure.svd",
     "compare": "experiments.compare",
     "evaluate": "experiments.evaluate",
+    "sensitivity": "experiments.sensitivity",
     "value": "experiments.value",
     "reproduce": "experiments.reproduce",
     "check_estimator": "checks",

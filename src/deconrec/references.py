@@ -335,5 +335,26 @@ PAPERS: dict[str, Paper] = {
             "Annals of Statistics 12(4)",
             1984,
         ),
+        Paper(
+            "Tan2006",
+            "A distributional approach for causal inference using propensity scores",
+            "Z. Tan",
+            "Journal of the American Statistical Association 101(476)",
+            2006,
+        ),
+        Paper(
+            "Zhao2019",
+            "Sensitivity analysis for inverse probability weighting estimators via the percentile bootstrap",
+            "Q. Zhao, D. S. Small, B. B. Bhattacharya",
+            "Journal of the Royal Statistical Society, Series B 81(4)",
+            2019,
+        ),
+        Paper(
+            "Dorn2023",
+            "Sharp sensitivity analysis for inverse propensity weighting via quantile balancing",
+            "J. Dorn, K. Guo",
+            "Journal of the American Statistical Association 118(544)",
+            2023,
+        ),
     )
 }

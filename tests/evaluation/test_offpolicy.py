@@ -60,6 +60,8 @@ def test_greedy_policy_agrees_with_open_bandit_pipeline(bandit: dict[str, np.nda
     mine, best = gain[users, bandit["item"]], np.ones(N_USERS)
     found = offpolicy.per_place(sample_of(bandit), mine, bandit["r"], best, "ips")
     assert found.value == pytest.approx(manual.ips(rounds))
+    found = offpolicy.per_place(sample_of(bandit), mine, bandit["r"], best, "snips")
+    assert found.value == pytest.approx(manual.snips(rounds))
     guess = Guess(q * mine, (bandit["guess"] * gain).sum(1))
     found = offpolicy.per_place(sample_of(bandit), mine, bandit["r"], best, "dr", guess)
     assert found.value == pytest.approx(
@@ -100,7 +102,10 @@ def test_a_whole_log_is_the_truth(estimator: str) -> None:
         (gain * r).sum() / r.sum()
     )
     best = cumulative("dcg", k, k)
-    ideal = offpolicy.per_ideal(sample, g, flat, best, estimator, (one, two)).value
+    full = np.full(n_users, best[k])
+    ideal = offpolicy.per_ideal(sample, g, flat, full, best, estimator, (one, two)).value
+    listed = offpolicy.per_place(sample, g, flat, full, estimator, one).value
+    assert listed == pytest.approx((gain * r).sum() / full.sum())
     assert ideal == pytest.approx(
         (gain * r).sum() / best[np.minimum(r.sum(1), k).astype(int)].sum(), rel=0.02
     )
@@ -167,10 +172,11 @@ def test_nothing_found_says_so() -> None:
     sample = Sample(np.array([0, 1]), np.array([2.0, 3.0]), np.array([5, 5]))
     none, some = np.zeros(2), np.ones(2)
     assert np.isnan(offpolicy.found_share(sample, some, none, "ips").value)
-    assert np.isnan(offpolicy.per_ideal(sample, some, none, np.array([0.0, 1.0]), "snips").value)
+    assert np.isnan(offpolicy.per_ideal(sample, some, none, some, np.array([0.0, 1.0]), "snips").value)
     assert np.isnan(offpolicy.auc(sample, some, some).value)
     found = offpolicy.per_place(sample, none, some, some, "ips")
     assert (found.value, found.ess, found.rows) == (0.0, 0.0, 0)
+    assert np.isnan(offpolicy.per_place(sample, none, some, some, "snips").value)
 
 
 def test_an_estimator_that_there_is_not() -> None:
@@ -222,7 +228,13 @@ def test_estimates_centre_on_the_truth_and_intervals_cover_it(estimator: str) ->
                 sample, g["hit"], y, estimator, (imputed(guess * gains["hit"]), imputed(guess))
             ),
             "ndcg": offpolicy.per_ideal(
-                sample, g["dcg"], y, best, estimator, (imputed(guess * gains["dcg"]), imputed(guess))
+                sample,
+                g["dcg"],
+                y,
+                np.full(120, best[5]),
+                best,
+                estimator,
+                (imputed(guess * gains["dcg"]), imputed(guess)),
             ),
             "auc": offpolicy.auc_imputed(
                 np.repeat(np.arange(120), 30), scores.ravel(), every.ravel(), sample, y

@@ -14,8 +14,9 @@ import deconrec as dc
 from deconrec.data.dataset import Log
 from deconrec.errors import DataError, ParameterError, UnknownName
 from deconrec.evaluation import rating
-from deconrec.experiments.evaluate import Wanted, calibration, evaluate
+from deconrec.experiments.evaluate import Wanted, evaluate
 from deconrec.experiments.population import population_of
+from deconrec.experiments.weights import calibration
 from deconrec.pairs import Pairs
 
 

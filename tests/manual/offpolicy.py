@@ -102,3 +102,26 @@ def hajek_bounds(y: Sequence[float], low: Sequence[float], high: Sequence[float]
         w = [h if up else a for a, h, up in zip(low, high, corner, strict=True)]
         values.append(sum(a * b for a, b in zip(w, y, strict=True)) / sum(w))
     return min(values), max(values)
+
+
+def quantile_bound(y: Sequence[float], w: Sequence[float], gamma: float) -> float:
+    """Largest sum v y / sum v of the marginal sensitivity model, by trying every threshold on y (Zhao et al. 2019)."""
+    best = -math.inf
+    for threshold in [-math.inf, *y]:
+        v = [1 + (x - 1) * (gamma if value > threshold else 1 / gamma) for value, x in zip(y, w, strict=True)]
+        best = max(best, sum(a * b for a, b in zip(v, y, strict=True)) / sum(v))
+    return best
+
+
+def selection_bias_adjusted(
+    y: Sequence[float], treatment: Sequence[int], p: Sequence[float], alpha: float
+) -> list[float]:
+    """Outcomes less a one-sided confounding function, as causalml's SensitivitySelectionBias subtracts it.
+
+    Blackwell, Political Analysis 2014: alpha (1 - p) from the treated, -alpha p from the others; alpha is
+    E[Y(1) | T = 1] - E[Y(1) | T = 0].
+    """
+    out = []
+    for value, t, chance in zip(y, treatment, p, strict=True):
+        out.append(value - (alpha * (1 - chance) * t - alpha * chance * (1 - t)))
+    return out

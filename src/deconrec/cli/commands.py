@@ -17,6 +17,7 @@ from deconrec.cli import (
     recommend,
     report,
     reproduce,
+    sensitivity,
     simulate,
     value,
 )
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command("compare")(compare.compare)
     app.command("reproduce")(reproduce.reproduce)
     app.command("evaluate")(evaluate.evaluate)
+    app.command("sensitivity")(sensitivity.sensitivity)
     app.command("value")(value.value)
     app.command("effects")(effects.effects)
     app.command("report")(report.report)

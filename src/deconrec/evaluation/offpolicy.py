@@ -9,7 +9,8 @@ P(o_ui = 1) and w = 1 / p. A metric is built of totals over S of a value y_ui th
 
     mean             T / N                                            mean squared error, log loss
     share of totals  sum_O w g r / sum_O w r                          pooled recall: positives found / positives
-    ideal            sum_O w g r / E-hat[ sum_u f(n_u) ]              pooled NDCG and capped recall
+    list             sum_O w g r / sum_S g                            precision; snips: / sum_O w g
+    ideal            the same times sum_S g / E-hat[ sum_u f(n_u) ]   pooled NDCG and capped recall
     auc              sum_ij w_i w_j r_i (1 - r_j) 1[s_i > s_j] / (sum w r)(sum w (1 - r)), i and j of two rows
 
 Ratios are of sums over all users and not means of users' ratios: a user has few logged rows, and the ratio of two
@@ -221,6 +222,27 @@ def found_share(
     return ratio(above, below, kish((sample.weight * gain * r)[rows]), int(rows.sum()), 0.0, 1.0)
 
 
+def listed_total(
+    sample: Sample,
+    gain: np.ndarray,
+    r: np.ndarray,
+    best: np.ndarray,
+    estimator: str,
+    guess: Guess | None = None,
+) -> Total:
+    """The total of gain r over the population, where that of the gain itself is known: `best` (n_users,) of each user.
+
+    SNIPS normalises by sum w gain, which only rows of lists enter, and not by the weights of everything.
+    """
+    if estimator != "snips":
+        return total(sample, gain * r, estimator, guess)
+    each, mass = sample.by_user(sample.weight * gain * r), sample.by_user(sample.weight * gain)
+    if not mass.sum() > 0:
+        return Total(NAN, np.full(sample.n_users, NAN))
+    mean, scale = float(each.sum() / mass.sum()), float(best.sum() / mass.sum())
+    return Total(mean * float(best.sum()), scale * (each - mean * mass) + mean * best)
+
+
 def per_place(
     sample: Sample,
     gain: np.ndarray,
@@ -232,9 +254,11 @@ def per_place(
     """Sum of gain r over what full lists of positives would give, `best` (n_users,): precision at K, and DCG over the
     ideal of K positives. The divisor is known, so that IPS is unbiased where p is right.
     """
-    rows = gain * r > 0
-    above = total(sample, gain * r, estimator, guess)
-    ess = kish((sample.weight * gain * r)[rows])
+    rows = gain > 0
+    above = listed_total(sample, gain, r, best, estimator, guess)
+    if not np.isfinite(above.value):
+        return Estimate(NAN, NAN, NAN, np.zeros(sample.n_users), 0.0, 0)
+    ess = kish((sample.weight * gain)[rows])
     return ratio(above, Total(float(best.sum()), best.astype(float)), ess, int(rows.sum()), 0.0, 1.0)
 
 
@@ -243,13 +267,15 @@ def per_ideal(
     sample: Sample,
     gain: np.ndarray,
     r: np.ndarray,
+    full: np.ndarray,
     best: np.ndarray,
     estimator: str,
     guesses: tuple[Guess, Guess] | None = None,
 ) -> Estimate:
     """Pooled NDCG or capped recall: sum of gain r over the sum over users of f(n_u), n_u the user's positives.
 
-    f(n) = best[min(n, K)] is concave (best (K + 1,), best[0] = 0), so that f of a noisy n_u is too small in the mean.
+    f(n) = best[min(n, K)] is concave (best (K + 1,), best[0] = 0; full (n_users,) sums a user's gains), so that f of a
+    noisy n_u is too small in the mean.
     What is estimated without bias are the mean m of n_u over users and its variance tau^2,
 
         m = mean n^_u,     tau^2 = mean (n^_u - m)^2 - mean v_u,     v_u = sum_O w (w - 1) (r - r^)^2,
@@ -259,10 +285,11 @@ def per_ideal(
     or more it is best[K] whatever the distribution; elsewhere its shape is an approximation.
     """
     one, two = guesses if guesses is not None else (None, None)
-    above, count = total(sample, gain * r, estimator, one), total(sample, r, estimator, two)
-    w, rows, n = sample.weight, gain * r > 0, sample.n_users
+    above = listed_total(sample, gain, r, full, estimator, one)
+    count = total(sample, r, estimator, two)
+    w, rows, n = sample.weight, gain > 0, sample.n_users
     m = count.value / n if n else 0.0
-    if not (n and m > 0):
+    if not (n and m > 0 and np.isfinite(above.value)):
         return Estimate(NAN, NAN, NAN, np.zeros(n), 0.0, 0)
     scale = sample.pairs / float(w.sum()) if estimator == "snips" else 1.0
     known = two.rows if two is not None else count.value / sample.pairs if estimator == "snips" else 0.0
@@ -271,7 +298,7 @@ def per_ideal(
     variance = float(spread.mean())
     value, by_mean, by_variance = expected_best(best, m, variance)
     each = value + by_mean * (count.by_user - m) + by_variance * (spread - variance)
-    ess = kish((w * gain * r)[rows])
+    ess = kish((w * gain)[rows])
     return ratio(above, Total(n * value, each), ess, int(rows.sum()), 0.0, 1.0)
 
 

@@ -13,22 +13,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import expit, logit
 
 from deconrec.base import Estimator, Propensity
 from deconrec.catalogue import open_data
-from deconrec.data.dataset import Dataset, Log
+from deconrec.data.dataset import Dataset
 from deconrec.errors import DataError, ParameterError, UnknownName
 from deconrec.evaluation import offpolicy
 from deconrec.evaluation.gains import cumulative, expected_gains
 from deconrec.evaluation.offpolicy import Estimate, Guess, Sample
-from deconrec.evaluation.overlap import Overlap
 from deconrec.experiments.imputation import Imputed
 from deconrec.experiments.population import Population, population_of
 from deconrec.experiments.results import Estimated, Evaluation, finite
+from deconrec.experiments.weights import chosen_propensity, name_of, weights_of
 from deconrec.methods import key_of
-from deconrec.propensity import PROPENSITIES, Known, LogisticMF, Popularity
-from deconrec.random import numpy_generator
+from deconrec.propensity import Known
 
 POINTWISE = ("mse", "logloss", "auc")
 RANKING = {"ndcg": "dcg", "dcg": "dcg", "recall": "hit", "recall_capped": "hit", "precision": "hit"}
@@ -41,9 +39,6 @@ DEFAULT = (
     "precision@20/full",
     "dcg@20/full",
 )
-PRIOR = 30.0  # NOTE l2 of logistic MF times the pairs of the population
-SAMPLE = 200_000  # NOTE pairs that stand for the population where propensities are calibrated
-FAR = 15.0  # logits beyond it are taken for it
 CELLS = 4_000_000  # scores held at once
 LARGEST_SORTED = 50_000_000  # pairs that the doubly robust AUC sorts at once
 HOPELESS, WEAK = (
@@ -133,11 +128,12 @@ def evaluate(
     given = data if isinstance(data, Dataset) else open_data(data, root).draw(seed)[0]
     asked = None if metrics is None else [Wanted.parse(name) for name in metrics]
     population = population_of([fitted], given)
-    wanted = _possible(asked, population)
+    wanted = possible(asked, population)
     chosen = chosen_propensity(propensity, population, seed)
     weight, overlap = weights_of(chosen, population, seed)
     sample = Sample(population.rows.user, weight, population.size)
-    answers = _answers(fitted, population, wanted, estimator, imputation, folds, seed)
+    imputed = Imputed(population, imputation, folds, seed) if estimator == "dr" else None
+    answers = answers_of(fitted, population, wanted, imputed)
     found = {str(w): _estimate(w, answers, sample, estimator) for w in wanted}
     mass = offpolicy.population_mean(sample, np.ones(len(weight)), "ips")
     notes = _notes(population, chosen, mass, estimator, given)
@@ -154,7 +150,7 @@ def evaluate(
             "users": population.data.n_users,
             "items": population.data.n_items,
             "pairs": int(population.size.sum()),
-            "propensity": _name_of(chosen),
+            "propensity": name_of(chosen),
             "propensity_params": finite(chosen.describe()),
             "imputation": imputation if estimator == "dr" else None,
         },
@@ -164,7 +160,6 @@ def evaluate(
     )
 
 
-# ---------------------------------------------------------------------- weights
 def opened_model(model: Estimator | str | Path) -> Estimator:
     """A fitted model, read from its folder where that is given."""
     if isinstance(model, Estimator):
@@ -172,107 +167,6 @@ def opened_model(model: Estimator | str | Path) -> Estimator:
     from deconrec.saving import load_model
 
     return load_model(model)
-
-
-def chosen_propensity(given: Propensity | str | None, population: Population, seed: int) -> Propensity:
-    """The propensity, unfitted.
-
-    Raises
-    ------
-    UnknownName, ParameterError: no such propensity or parameter.
-    """
-    if isinstance(given, Propensity):
-        return given.clone()
-    if given is None:
-        if population.rows.propensity is not None:
-            return PROPENSITIES["known"]()
-        given = "logistic-mf"
-    name, _, rest = given.partition(":")
-    if name not in PROPENSITIES:
-        raise UnknownName("propensity", name, PROPENSITIES)
-    made: Propensity = PROPENSITIES[name]()
-    settings = {}
-    for part in filter(None, rest.split("+")):
-        key, sign, text = part.partition("=")
-        if not sign:
-            raise ParameterError(
-                f"propensity '{given}' must be written name:param=value+param=value; '{part}' has no '='."
-            )
-        settings[key] = text
-    if isinstance(made, LogisticMF):
-        # Enough for a calibrated answer of a log of few rows: a prior of fixed width, whatever the number of pairs.
-        features = population.data.user_features is not None or population.data.item_features is not None
-        made.set_params(folds=2, epochs=20, l2=PRIOR / float(population.size.sum()), seed=seed)
-        made.set_params(backbone="fm" if features else "mf")
-    if not isinstance(made, Known):
-        made.set_params(floor=least_propensity(population))
-    made.set_text(settings)
-    made.check_params()
-    return made
-
-
-def least_propensity(population: Population) -> float:
-    """The floor unless told otherwise: a tenth of the mean propensity, so that no weight exceeds ten mean ones."""
-    return float(np.clip(0.1 * len(population.rows) / population.size.sum(), 1e-6, 1.0))
-
-
-def weights_of(propensity: Propensity, population: Population, seed: int = 0) -> tuple[np.ndarray, Overlap]:
-    """((n,) 1 / p of the population's rows, what they rest on); the propensity is fitted.
-
-    Learned probabilities of exposure are calibrated (`calibration`): what a model of many factors learned by heart
-    would weigh some rows as if they had been all but impossible.
-    """
-    from deconrec.training.features import feature_tables
-    from deconrec.training.samplers import log_pairs
-
-    data = population.data
-    propensity.fit(data, population.excluded)
-    floor = propensity.overlap_.floor  # type: ignore[attr-defined]  # every propensity has one once fitted
-    tables = feature_tables(data)
-    p = propensity(log_pairs(data, population.rows, tables)).numpy().astype(np.float64)
-    if isinstance(propensity, LogisticMF | Popularity):
-        drawn = sample_of(population, SAMPLE, seed)
-        everywhere = propensity(log_pairs(data, drawn, tables)).numpy().astype(np.float64)
-        level, slope = calibration(logit(p), logit(everywhere), float(population.size.sum()))
-        p = np.maximum(expit(level + slope * logit(p)), floor)
-    return 1.0 / p, Overlap.of(p, floor)
-
-
-def sample_of(population: Population, n: int, seed: int) -> Log:
-    """A uniform sample of the population's pairs (with replacement), as rows without a rating."""
-    data, rng = population.data, numpy_generator(seed, "evaluate/space")
-    key = rng.integers(data.n_users * data.n_items, size=2 * n)
-    row, column = population.excluded.nonzero()
-    key = key[~np.isin(key, row.astype(np.int64) * data.n_items + column)][:n]
-    return Log(key // data.n_items, key % data.n_items, np.zeros(len(key), np.float32))
-
-
-def calibration(observed: np.ndarray, space: np.ndarray, pairs: float) -> tuple[float, float]:
-    """(level, slope) of Platt's map sigma(level + slope * logit) with the largest likelihood of the exposures.
-
-    sum_O eta - sum_S log(1 + exp eta) - (slope - 1)^2 / 2, eta = level + slope * logit: by Newton's method. The last
-    term decides where all logits are the same.
-
-    Parameters
-    ----------
-    observed: (n,) logits of the logged rows.
-    space: (m,) logits of a uniform sample of the population of `pairs`.
-    """
-    share, found = pairs / len(space), np.array([0.0, 1.0])
-    x = np.c_[np.ones(len(space)), np.clip(space, -FAR, FAR)]
-    target = np.array([len(observed), np.clip(observed, -FAR, FAR).sum()])
-    for _ in range(50):
-        p = expit(x @ found)
-        slope = target - share * (x.T @ p) - [0.0, found[1] - 1]
-        step = np.linalg.solve(share * (x.T * (p * (1 - p))) @ x + np.diag([1e-9, 1.0]), slope)
-        found = found + np.clip(step, -1, 1)
-        if np.abs(step).max() < 1e-8:
-            break
-    return float(found[0]), float(found[1])
-
-
-def _name_of(propensity: Propensity) -> str:
-    return next((k for k, cls in PROPENSITIES.items() if cls is type(propensity)), type(propensity).__name__)
 
 
 # ---------------------------------------------------------------------- what the model answers
@@ -300,8 +194,14 @@ class Answers:
     every: tuple[np.ndarray, np.ndarray, np.ndarray] | None
     at: np.ndarray | None
 
+    def error(self, base: str) -> np.ndarray:
+        """(n,) squared error ("mse") or cross-entropy ("logloss") of the rows."""
+        if base == "mse":
+            return np.asarray((self.outcome - self.score) ** 2)
+        return _logloss(self.outcome, self.score)
 
-def _possible(asked: Sequence[Wanted] | None, population: Population) -> list[Wanted]:
+
+def possible(asked: Sequence[Wanted] | None, population: Population) -> list[Wanted]:
     binary = population.data.outcome_scale.binary
     positives = population.positive(population.rows.rating) is not None
     if asked is None:
@@ -316,22 +216,13 @@ def _possible(asked: Sequence[Wanted] | None, population: Population) -> list[Wa
     return list(dict.fromkeys(asked))
 
 
-def _answers(
-    model: Estimator,
-    population: Population,
-    wanted: Sequence[Wanted],
-    estimator: str,
-    imputation: str,
-    folds: int,
-    seed: int,
+def answers_of(
+    model: Estimator, population: Population, wanted: Sequence[Wanted], imputed: Imputed | None = None
 ) -> Answers:
     """Score every candidate of the population once, block by block."""
     data, rows = population.data, population.rows
     kinds = {(RANKING[w.base], w.k): (RANKING[w.base], w.k) for w in wanted if w.k is not None}
     positive = population.positive(rows.rating)
-    imputed = None
-    if estimator == "dr":
-        imputed = Imputed(population, imputation, folds, seed)
     sort_all = imputed is not None and any(w.base == "auc" for w in wanted)
     if sort_all and population.size.sum() > LARGEST_SORTED:
         raise DataError(
@@ -412,14 +303,9 @@ def _logloss(r: np.ndarray, probability: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------- estimates
 def _estimate(wanted: Wanted, answers: Answers, sample: Sample, estimator: str) -> Estimate:
     a, guesses = answers, answers.guesses
-    if wanted.base == "mse":
-        error = (a.outcome - a.score) ** 2
-        return offpolicy.population_mean(sample, error, estimator, guesses.get("mse"))
-    if wanted.base == "logloss":
-        return offpolicy.population_mean(
-            sample, _logloss(a.outcome, a.score), estimator, guesses.get("logloss")
-        )
-    assert a.positive is not None  # `_possible` refused otherwise
+    if wanted.base in ("mse", "logloss"):
+        return offpolicy.population_mean(sample, a.error(wanted.base), estimator, guesses.get(wanted.base))
+    assert a.positive is not None  # `possible` refused otherwise
     if wanted.base == "auc":
         if a.every is None or a.at is None:
             return offpolicy.auc(sample, a.score, a.positive)
@@ -436,7 +322,7 @@ def _estimate(wanted: Wanted, answers: Answers, sample: Sample, estimator: str) 
     if wanted.base in ("precision", "dcg"):
         return offpolicy.per_place(sample, gain, a.positive, best, estimator, guesses.get(kind))
     ideal = cumulative(kind[0], wanted.k, wanted.k)
-    return offpolicy.per_ideal(sample, gain, a.positive, ideal, estimator, pair)
+    return offpolicy.per_ideal(sample, gain, a.positive, best, ideal, estimator, pair)
 
 
 def _told(name: str, found: Estimate, estimator: str) -> Estimated:
@@ -476,7 +362,7 @@ def _notes(
         said.append("Propensities are taken as given: they are right if the system that logged them says so.")
     else:
         said.append(
-            f"Propensities are estimated ({_name_of(propensity)}) and intervals take them as known: where a hidden "
+            f"Propensities are estimated ({name_of(propensity)}) and intervals take them as known: where a hidden "
             "confounder moves exposure and outcome, estimates are biased and intervals miss. `deconrec sensitivity` "
             "says by how much."
         )

@@ -120,6 +120,12 @@ def population_of(models: Sequence[Estimator], data: Dataset) -> Population:
     return Population(new, excluded, len(log), int(seen.sum()), len(log) - len(rows))
 
 
+def population_of_log(data: Dataset) -> Population:
+    """All pairs of a data set, and all rows of its biased log."""
+    nothing = csr_matrix(data.shape, dtype=np.float32)
+    return Population(data, nothing, len(data.biased), 0, 0)
+
+
 def _check_task(model: Estimator, data: Dataset) -> None:
     """Refuse data whose outcome is another one than the model's."""
     own, given = model.task_.binarize, data.task.binarize

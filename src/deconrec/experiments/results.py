@@ -397,3 +397,86 @@ class Evaluation(Record):
         }
         rows = [finite(e.model_dump() | shared) for e in self.estimates]
         return json.dumps(rows, indent=1, allow_nan=False)
+
+
+# ---------------------------------------------------------------------- sensitivity
+class Bounded(Record):
+    """A metric over odds ratios: bounds at each Gamma, and the 95 % interval of the lower and of the upper one.
+
+    estimate: at Gamma 1.  over: the second model, where the metric is a difference of two; "" otherwise.
+    """
+
+    metric: str
+    method: str
+    over: str = ""
+    estimate: float | None
+    low: list[float | None]
+    high: list[float | None]
+    interval_low: list[float | None]
+    interval_high: list[float | None]
+    ess: float
+
+
+class Tipping(Record):
+    """Where the leading model may lose to the next: the Gamma at which the difference may be 0.
+
+    gamma: null beyond `LARGEST`.  gamma_interval: the same for the end of the 95 % interval; 1 where the lead is not
+    significant even without hidden confounding.  as_strong_as: measured features whose absence moves odds as far.
+    """
+
+    metric: str
+    leading: str
+    second: str
+    difference: float
+    gamma: float | None
+    gamma_interval: float | None
+    as_strong_as: list[str]
+
+
+class Benchmark(Record):
+    """How far the odds of exposure move where a measured feature is left out: median and 95 % quantile over rows."""
+
+    feature: str
+    median: float
+    gamma: float
+
+
+class BoundedItem(Record):
+    """An item of the list by weighted mean outcome: its mean, bounds at each Gamma, and the last at which it stays.
+
+    stays_to: the largest Gamma of a fine grid at which no odds within it push the item out of the list.
+    """
+
+    item: str
+    rank: int
+    rows: int
+    mean: float
+    low: list[float]
+    high: list[float]
+    stays_to: float | None
+
+
+class Sensitivity(Record):
+    """The record of `deconrec sensitivity`.
+
+    gammas: the odds ratios.  metrics: of each model, then differences of the first two.  items: the list by mean
+    outcome.  lists: per Gamma, the share of places of users' own lists that stay, by model.  answer: in sentences.
+    """
+
+    dataset: str
+    methods: list[str]
+    gammas: list[float]
+    metrics: list[Bounded]
+    tipping: list[Tipping]
+    benchmarks: list[Benchmark]
+    items: list[BoundedItem]
+    k: int
+    lists: dict[str, list[float]]
+    log: dict[str, Any]
+    overlap: dict[str, float]
+    answer: list[str]
+    notes: list[str]
+
+    def to_json(self) -> str:
+        """The record as JSON."""
+        return json.dumps(finite(self.model_dump()), indent=1, allow_nan=False)
