@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
-GUIDES = ("duality", "effects")
+GUIDES = ("duality", "effects", "off-policy", "sensitivity")
 
 
 def script(name: str) -> Any:
@@ -58,6 +58,22 @@ def test_the_guides_say_what_is_so() -> None:
     for name in ("wmf:reads=exposures", "deconf-mf", "concat-vae", "deep-deconf"):
         assert explored[0.02]["hated"][name] < 2
         assert explored[0.02]["before"][name] > 0.99
+
+
+def test_the_guides_on_evaluation_say_what_is_so() -> None:
+    """The sentences that stand or fall with the records of coverage."""
+    rows = record_of("off-policy")["rows"]
+    known = [r["coverage"] for r in rows if r["propensity"] == "known"]
+    assert min(known) >= 0.895
+    learned = [r["coverage"] for r in rows if r["propensity"] == "logistic-mf" and not r["confounding"]]
+    assert min(learned) >= 0.8
+    hidden = [r for r in rows if r["propensity"] == "logistic-mf" and r["confounding"]]
+    assert all(
+        abs(r["bias"] / r["truth"]) > 0.3 for r in hidden if r["metric"].startswith(("ndcg", "precision"))
+    )
+    for row in record_of("sensitivity")["rows"]:
+        if row["gamma"] >= row["hidden"]:
+            assert row["interval"] >= 0.9, row
 
 
 def test_every_verdict_has_a_heading() -> None:

@@ -36,7 +36,7 @@ def sensitivity(
         typer.Option(
             "--propensity",
             metavar="NAME",
-            help="logistic-mf, popularity, naive-bayes or known, with parameters as name:param=value (default: as of evaluate).",
+            help="As of evaluate: logistic-mf, popularity, naive-bayes or known, as name:param=value+param=value.",
         ),
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Length of lists.")] = 10,

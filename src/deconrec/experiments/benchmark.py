@@ -1,12 +1,15 @@
 """How strong measured features are, on the scale of hidden ones: the odds ratio of leaving one out.
 
-The odds of exposure are modelled by logistic regression on what is measured of users and items (main effects, and
-products of a user's and an item's features where they are few), on the item's popularity and on the user's activity in
-the log. For every feature the model is fitted again without it; Gamma is the 95 % quantile, over logged rows, of
+The odds of exposure are modelled by logistic regression on the features of users and items: main effects, and products
+of a user's and an item's features where they are few. For every feature the model is fitted again without it; Gamma is
+the 95 % quantile, over logged rows, of
 
     exp | logit p(with) - logit p(without) |,
 
-by how much the odds of all but the most affected rows would have been wrong, had the feature not been measured.
+by how much the odds of all but the most affected rows would have been wrong, had the feature not been measured. An
+item's popularity and a user's activity in the log are compared in the same way, in a model with both of them beside the
+features; they are no part of the features' own model, because they are counts of what it explains, and would stand in
+for any feature that is left out.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ PRODUCTS = 64  # most products of a user's and an item's features
 SPACE = 60_000  # NOTE pairs that stand for the population
 ROWS = 30_000  # NOTE logged rows that are looked at
 RIDGE = 1.0
+ITEM, USER = "the item's popularity", "the user's activity"
 
 
 def benchmarks(population: Population, seed: int = 0) -> list[Benchmark]:
@@ -38,31 +42,38 @@ def benchmarks(population: Population, seed: int = 0) -> list[Benchmark]:
     popularity = np.log1p(np.bincount(rows.item, minlength=data.n_items))
     products = len(users) and len(items) and _width(users) * _width(items) <= PRODUCTS
 
-    def design(log: Log, without: str) -> np.ndarray:
+    counts = {name: (x - x.mean()) / max(x.std(), 1e-9) for name, x in ((ITEM, popularity), (USER, activity))}
+
+    def design(log: Log, without: str, counted: bool) -> np.ndarray:
         u = [x[log.user] for name, x in users.items() if f"user feature {name}" != without]
         i = [x[log.item] for name, x in items.items() if f"item feature {name}" != without]
         parts = [np.ones((len(log), 1)), *u, *i]
         if products and u and i:
             left, right = np.concatenate(u, 1), np.concatenate(i, 1)
             parts.append((left[:, :, None] * right[:, None, :]).reshape(len(log), -1))
-        if without != "the item's popularity":
-            parts.append(popularity[log.item][:, None])
-        if without != "the user's activity":
-            parts.append(activity[log.user][:, None])
+        for name, code in ((ITEM, log.item), (USER, log.user)):
+            if counted and name != without:
+                parts.append(counts[name][code][:, None])
         return np.concatenate(parts, 1)
 
-    def logit(without: str) -> np.ndarray:
-        beta = _fit(design(rows, without), design(space, without), float(population.size.sum()))
-        return np.asarray(design(looked, without) @ beta)
+    def logit(without: str, counted: bool) -> np.ndarray:
+        observed, everywhere = (design(log, without, counted) for log in (rows, space))
+        beta = _fit(observed, everywhere, float(population.size.sum()))
+        return np.asarray(design(looked, without, counted) @ beta)
 
-    whole = logit("")
-    names = [*(f"user feature {n}" for n in users), *(f"item feature {n}" for n in items)]
     found = []
-    for name in [*names, "the item's popularity", "the user's activity"]:
-        ratio = np.exp(np.abs(whole - logit(name)))
-        found.append(
-            Benchmark(feature=name, median=float(np.median(ratio)), gamma=float(np.quantile(ratio, QUANTILE)))
-        )
+    for names, counted in (
+        ([*(f"user feature {n}" for n in users), *(f"item feature {n}" for n in items)], False),
+        ([ITEM, USER], True),
+    ):
+        whole = logit("", counted) if names else np.empty(0)
+        for name in names:
+            ratio = np.exp(np.abs(whole - logit(name, counted)))
+            found.append(
+                Benchmark(
+                    feature=name, median=float(np.median(ratio)), gamma=float(np.quantile(ratio, QUANTILE))
+                )
+            )
     return sorted(found, key=lambda b: -b.gamma)
 
 

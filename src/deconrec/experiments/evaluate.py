@@ -44,7 +44,7 @@ LARGEST_SORTED = 50_000_000  # pairs that the doubly robust AUC sorts at once
 HOPELESS, WEAK = (
     10.0,
     50.0,
-)  # NOTE effective rows: below them the measured coverage of intervals falls (see the guide)
+)  # NOTE effective rows; coverage was measured down to some 20 (see the guide)
 MASS = 0.1  # NOTE distance of the weights' sum from N that is told
 EPS = 1e-7  # as in `rating.logloss`
 
@@ -333,7 +333,7 @@ def _told(name: str, found: Estimate, estimator: str) -> Estimated:
     elif grade == "hopeless":
         says = f"It rests on {found.ess:.1f} effective rows: do not use it, whatever its interval says."
     elif grade == "weak":
-        says = f"It rests on {found.ess:.0f} effective rows: its interval is too narrow more often than 5 %."
+        says = f"It rests on {found.ess:.0f} effective rows: its interval may be too narrow."
     ends = {"estimate": found.value, "low": found.low, "high": found.high, "ess": found.ess}
     return Estimated(
         metric=name, estimator=estimator, rows=found.rows, grade=grade, says=says, **finite(ends)

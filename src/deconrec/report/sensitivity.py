@@ -134,9 +134,9 @@ def draw(
     tipping: float | None = None,
 ) -> str:
     """Bounds over odds ratios, a band a model; measured features dotted, the tipping point dashed."""
-    height = 300.0
+    height = 312.0
     with plots.drawing(plots.WIDTH, height) as figure:
-        ax = figure.add_axes((54 / plots.WIDTH, 46 / height, 1 - 68 / plots.WIDTH, 1 - 84 / height))
+        ax = figure.add_axes((54 / plots.WIDTH, 46 / height, 1 - 68 / plots.WIDTH, 1 - 96 / height))
         last = max(found.gammas)
         for turn, row in enumerate(rows):
             colour = plots.SERIES[turn % len(plots.SERIES)]
