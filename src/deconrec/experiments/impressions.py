@@ -24,7 +24,8 @@ from deconrec.data.split import PairsTest, Sealed
 from deconrec.errors import DataError
 from deconrec.evaluation import calibration, rating
 from deconrec.evaluation.logits import joint_logit, logloss_of_logits, probability
-from deconrec.experiments.metrics import POINTWISE, Evaluated, Metric
+from deconrec.experiments.metrics import Evaluated
+from deconrec.experiments.names import POINTWISE, Metric
 
 DEFAULT = ("auc/pcvr", "logloss/pcvr", "mse/pcvr", "auc/pctcvr", "logloss/pctcvr", "auc/pctr")
 TRUTH = ("mse/pcvr/truth", "auc/pcvr/truth")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from deconrec.evaluation import statistics
-from deconrec.experiments.metrics import Metric
+from deconrec.experiments.names import Metric
 from deconrec.experiments.results import Lift, Run, Setting, Summary, Test, finite, higher_is_better
 
 CELLS_AT_ONCE = 2**21  # resampled users held at a time
@@ -87,7 +87,7 @@ def lifts(
     The interval is Student's on logarithms, with the correction of splits of one data set.
     """
     out = []
-    for metric in (m for m in metrics if Metric.parse(m).k is not None):
+    for metric in (m for m in metrics if Metric.parse(m).ranked):
         value = {n: _values([outcomes[n, s] for s in seeds], metric) for n in names}
         for over in (y for y in yardsticks if y in value):
             for name in (n for n in names if n not in yardsticks):
@@ -191,7 +191,8 @@ def contrast(
 ) -> statistics.Comparison:
     """The paired comparison of two lists of runs on the same seeds; `metric_b` is b's where it is another one."""
     metric_b = metric_b or metric
-    if _is_per_user(metric, unit) and _is_per_user(metric_b, unit):
+    everyone = all(_has_users(o, metric) for o in a) and all(_has_users(o, metric_b) for o in b)
+    if _is_per_user(metric, unit) and _is_per_user(metric_b, unit) and everyone:
         runs_a, runs_b = [o.per_user[metric] for o in a], [o.per_user[metric_b] for o in b]
         return statistics.paired_bootstrap_users(runs_a, runs_b, n_boot=_n_boot(runs_a))
     if unit.kind == "split":
@@ -233,7 +234,12 @@ def _n_boot(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
 
 
 def _is_per_user(metric: str, unit: Unit) -> bool:
-    return unit.kind != "world" and Metric.parse(metric).k is not None
+    return unit.kind != "world" and Metric.parse(metric).per_user
+
+
+def _has_users(outcome: Outcome, metric: str) -> bool:
+    """Whether there is a user to resample: a stratum may have none with a positive."""
+    return metric in outcome.per_user and len(outcome.per_user[metric][0]) > 0
 
 
 def _ends(samples: np.ndarray) -> tuple[float, float]:
@@ -252,7 +258,7 @@ def _summarise(
     values = _values(own, metric)
     if drawn is not None:
         interval = drawn.interval(name)
-    elif _is_per_user(metric, unit):
+    elif _is_per_user(metric, unit) and all(_has_users(o, metric) for o in own):
         runs = [o.per_user[metric] for o in own]
         interval = statistics.bootstrap_users_interval(runs, n_boot=_n_boot(runs))
     else:

@@ -1,14 +1,9 @@
-"""Metrics by name, and the one place where a test part is opened.
-
-Names are `name@K/candidates[/leaked|/biased|/truth]` and `r2/confounder`; of impressions, `name/pcvr|pctr|pctcvr`
-(`experiments.impressions`).
-"""
+"""Metrics computed: the one place where a test part is opened. Their names stand in `names`."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,93 +11,17 @@ import numpy as np
 from deconrec.base import Estimator
 from deconrec.data.dataset import Dataset, Log, Truth
 from deconrec.data.split import PairsTest, Sealed, UsersTest
-from deconrec.errors import DataError, ParameterError, UnknownName
+from deconrec.errors import DataError
 from deconrec.evaluation import calibration, ranking, rating
+from deconrec.experiments.beyond import POPULARITY, cold, list_metrics
+from deconrec.experiments.names import CONFOUNDER, POINTWISE, Metric
 from deconrec.exposure.substitutes import substitutes
 from deconrec.pairs import NO_TABLES
 
-POINTWISE = ("auc", "mse", "logloss", "ece")
-RANKING = ranking.METRICS
-CANDIDATES = ("shown", "full")
-CONFOUNDER = "r2/confounder"  # a simulator's hidden confounder, as a method's substitute explains it
-TARGETS = ("pcvr", "pctr", "pctcvr")  # outputs of models of impressions
-VARIANTS = ("leaked", "biased", "truth", "confounder")
 CELLS = 8_000_000  # scores held at once
 
 PAIRS_DEFAULT = ("auc", "ndcg@5/shown", "recall@5/shown", "logloss", "mse")
 USERS_DEFAULT = ("recall_capped@20/full", "ndcg@20/full")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A parsed metric name.
-
-    Attributes
-    ----------
-    base: "auc", "ndcg", ...
-    k: cut-off of a ranking metric.
-    candidates: "shown", "full" or None.
-    variant: "leaked", "biased", "truth", "confounder" or None.
-    target: of impressions, the output that is judged; None elsewhere.
-    """
-
-    base: str
-    k: int | None = None
-    candidates: str | None = None
-    variant: str | None = None
-    target: str | None = None
-
-    @classmethod
-    def parse(cls, name: str) -> Metric:
-        """A metric from its name.
-
-        Raises
-        ------
-        UnknownName, ParameterError: no such metric.
-        """
-        if name == CONFOUNDER:
-            return cls("r2", variant="confounder")
-        head, *rest = name.split("/")
-        match = re.fullmatch(r"([a-z_]+)(?:@(\d+))?", head)
-        if match is None or match[1] not in (*POINTWISE, *RANKING):
-            raise UnknownName("metric", head, [*POINTWISE, *(f"{m}@5" for m in RANKING), CONFOUNDER])
-        base, k = match[1], None if match[2] is None else int(match[2])
-        variant = rest.pop() if rest and rest[-1] in VARIANTS else None
-        if base in POINTWISE and k is None and rest and rest[0] in TARGETS:
-            if (
-                len(rest) > 1
-                or (variant == "truth" and base not in ("mse", "auc"))
-                or variant in ("leaked", "confounder")
-            ):
-                raise ParameterError(
-                    f"metric '{name}' does not exist; of an output there are {base}/{rest[0]}, with /biased on clicks, "
-                    "and mse and auc with /truth in a simulator."
-                )
-            return cls(base, variant=variant, target=rest[0])
-        candidates = rest.pop() if rest else None
-        if rest or (candidates is not None and candidates not in CANDIDATES):
-            raise UnknownName("candidate set", candidates or name, CANDIDATES)
-        if base in RANKING and (k is None or k < 1 or candidates is None):
-            raise ParameterError(
-                f"metric '{name}' must name its cut-off and candidates, as {base}@5/shown or {base}@20/full."
-            )
-        everywhere = base == "logloss" and candidates == "full" and variant is None
-        if base in POINTWISE and (k is not None or (candidates is not None and not everywhere)):
-            raise ParameterError(
-                f"metric '{name}' has no cut-off and no candidates; write '{base}'. Only logloss/full exists (over "
-                "all pairs outside the biased log, U and V)."
-            )
-        if variant == "confounder":
-            raise ParameterError(f"metric '{name}' does not exist; of a confounder there is {CONFOUNDER}.")
-        if variant == "truth" and base not in ("mse", "auc"):
-            raise ParameterError(
-                f"metric '{name}' cannot be compared with the truth; there are mse/truth and auc/truth."
-            )
-        return cls(base, k, candidates, variant)
-
-    def __str__(self) -> str:
-        head = self.base if self.k is None else f"{self.base}@{self.k}"
-        return "/".join([head, *(part for part in (self.candidates, self.target, self.variant) if part)])
 
 
 @dataclass
@@ -126,6 +45,15 @@ class Evaluated:
         users = values.user if codes is None else codes[values.user]
         self.per_user[name] = (users, values.values)
         self.skipped[name] = values.skipped
+
+    def listed(self, name: str, value: float | np.ndarray, users: np.ndarray) -> None:
+        """Add a metric of lists: one number, or one a user of `users`, codes of the whole data."""
+        if isinstance(value, float):
+            self.metrics[name] = value
+            return
+        there = np.isfinite(value)
+        self.metrics[name] = float(value[there].mean()) if there.any() else float("nan")
+        self.per_user[name] = (users[there], value[there])
 
 
 def default_metrics(data: Dataset, protocol: str, truth: Truth | None) -> list[str]:
@@ -171,6 +99,9 @@ def check_metrics(names: Sequence[str], data: Dataset, protocol: str, truth: Tru
                 )
             out.append(name)
             continue
+        if metric.base in POPULARITY:
+            out.append(name)
+            continue
         if metric.variant == "truth" and truth is None:
             raise DataError(f"metric '{name}' needs a simulator's truth; '{data.name}' is no simulator.")
         if (metric.base, metric.candidates) == ("logloss", "full") and truth is None:
@@ -179,7 +110,7 @@ def check_metrics(names: Sequence[str], data: Dataset, protocol: str, truth: Tru
             )
         if biased and metric.variant is None:
             # Nothing unbiased to test on: the name says so, asked for or not.
-            metric = Metric(metric.base, metric.k, metric.candidates, "biased")
+            metric = replace(metric, variant="biased")
         if metric.variant == "biased" and not biased:
             raise DataError(f"metric '{name}' is for data without an unbiased test; '{data.name}' has one.")
         if protocol == "users" and (metric.base in POINTWISE or metric.candidates != "full"):
@@ -198,10 +129,24 @@ def evaluate_pairs(
     """Open the test part and evaluate a model on it, once; pairs protocol."""
     test = sealed.open()
     out = Evaluated()
-    everywhere = _Everywhere(model, test, data, truth)
+    given = data.biased.pattern(data.shape).multiply(test.known)
+    of_users, of_items = (np.asarray(given.sum(axis)).ravel() for axis in (1, 0))
+    strata = {"cold-users": cold(of_users), "cold-items": cold(of_items)}
+    everywhere = _Everywhere(model, test, data, truth, strata)
     answers: dict[str | None, tuple[Log, np.ndarray]] = {}
-    for name in names:
-        metric = Metric.parse(name)
+    metrics = {name: Metric.parse(name) for name in names}
+    if lists := [(m.base, m.k or 1) for m in metrics.values() if m.base in POPULARITY]:
+        users = np.unique(test.log.user)
+
+        def block(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            scores = model.score(data.users.decode(users[rows]), unknown="fallback")
+            return scores, test.known[users[rows]].toarray() > 0
+
+        found = list_metrics(lists, block, len(users), of_items, max(1, CELLS // data.n_items))
+    for name, metric in metrics.items():
+        if metric.base in POPULARITY:
+            out.listed(name, found[metric.base, metric.k or 1], users)
+            continue
         if metric.variant == "truth":
             out.metrics[name] = everywhere.against_truth(metric.base)
             continue
@@ -214,16 +159,24 @@ def evaluate_pairs(
         where = "leaked" if metric.variant == "leaked" else None
         if where not in answers:
             log = test.leaked if where else test.log
-            users, items = data.users.decode(log.user), data.items.decode(log.item)
-            answers[where] = log, model.predict((users, items), unknown="fallback")
+            users_, items = data.users.decode(log.user), data.items.decode(log.item)
+            answers[where] = log, model.predict((users_, items), unknown="fallback")
         log, prediction = answers[where]
+        mine = np.ones(len(log), bool)
+        if metric.stratum is not None:
+            mine = strata[metric.stratum][log.user if metric.stratum == "cold-users" else log.item]
         if metric.base in POINTWISE:
-            out.metrics[name] = _pointwise(metric.base, prediction, log, data)
-        elif metric.candidates == "shown":
-            placed = ranking.place(log.user, prediction, _positive(data, log.rating))
+            some = log.take(mine)
+            out.metrics[name] = _pointwise(metric.base, prediction[mine], some, data) if len(some) else np.nan
+            continue
+        # Of cold items, positives are counted; of cold users, rows: what the others hold is ranked either way.
+        relevant = _positive(data, log.rating) & mine
+        rows = mine if metric.stratum == "cold-users" else np.ones(len(log), bool)
+        if metric.candidates == "shown":
+            placed = ranking.place(log.user[rows], prediction[rows], relevant[rows])
             out.ranked(name, placed.values(metric.base, metric.k or 1))
         else:
-            out.ranked(name, _full_pairs(model, test, log, data, metric))
+            out.ranked(name, _full_pairs(model, test, log.take(rows), relevant[rows], data, metric))
     return out
 
 
@@ -247,11 +200,12 @@ def _pointwise(base: str, prediction: np.ndarray, log: Log, data: Dataset) -> fl
 
 
 def _full_pairs(
-    model: Estimator, test: PairsTest, log: Log, data: Dataset, metric: Metric
+    model: Estimator, test: PairsTest, log: Log, positive: np.ndarray, data: Dataset, metric: Metric
 ) -> ranking.RankingValues:
-    """Rank all items but those that the model was given for the user."""
-    positives = log.take(_positive(data, log.rating))
-    relevant = positives.pattern(data.shape)
+    """Rank all items but those that the model was given for the user; `positive` (n,) are the rows to be found."""
+    if not len(log):
+        return ranking.place([], [], []).values(metric.base, metric.k or 1)
+    relevant = log.take(positive).pattern(data.shape)
     known = test.known
     if metric.variant == "leaked":  # kept pairs stand in the biased log: they are candidates again
         known = known - known.multiply(relevant)
@@ -268,8 +222,16 @@ def _full_pairs(
 class _Everywhere:
     """Metrics over all pairs that the model was not given, where every outcome is known; scored once."""
 
-    def __init__(self, model: Estimator, test: PairsTest, data: Dataset, truth: Truth | None) -> None:
+    def __init__(
+        self,
+        model: Estimator,
+        test: PairsTest,
+        data: Dataset,
+        truth: Truth | None,
+        strata: Mapping[str, np.ndarray],
+    ) -> None:
         self._model, self._test, self._data, self._truth = model, test, data, truth
+        self._strata = strata
 
     @cached_property
     def _scores(self) -> np.ndarray:
@@ -287,7 +249,7 @@ class _Everywhere:
         return self._truth
 
     @cached_property
-    def _placed(self) -> dict[int, ranking.Placement]:
+    def _placed(self) -> dict[tuple[int, str | None], ranking.Placement]:
         return {}
 
     def against_truth(self, base: str) -> float:
@@ -302,18 +264,22 @@ class _Everywhere:
 
     def ranked(self, metric: Metric) -> ranking.RankingValues:
         """Every positive outside what the model was given is to be found, not the test rows' alone."""
-        depth = metric.k or 1
-        if depth not in self._placed:
+        depth, stratum = key = metric.k or 1, metric.stratum
+        if key not in self._placed:
             size = max(1, CELLS // self._data.n_items)
+            users = np.arange(self._data.n_users)
+            users = users[self._strata[stratum]] if stratum == "cold-users" else users
             parts = []
-            for start in range(0, self._data.n_users, size):
-                block = np.arange(start, min(start + size, self._data.n_users))
+            for start in range(0, len(users), size):
+                block = users[start : start + size]
                 outside = self._outside[block]
                 relevant = _positive(self._data, self._known.rating[block]) & outside
+                if stratum == "cold-items":
+                    relevant = relevant & self._strata[stratum]
                 scores = self._scores[block]
                 parts.append(ranking.place_block(scores, relevant, ~outside, block, depth=depth))
-            self._placed[depth] = ranking.join(parts)
-        return self._placed[depth].values(metric.base, depth)
+            self._placed[key] = ranking.join(parts)
+        return self._placed[key].values(metric.base, depth)
 
 
 def evaluate_users(
@@ -342,16 +308,34 @@ def evaluate_users(
         c = known[data.users.encode(train.users.values).astype(np.int64)]
         out.metrics[CONFOUNDER] = _explained(model, train, c, history, known[codes])
     seen = history.biased.pattern(history.shape)
-    parts = []
+    of_items = np.bincount(train.biased.item, minlength=train.n_items)
+    strata = {"cold-users": cold(np.diff(seen.indptr)), "cold-items": cold(of_items)}
     size = max(1, CELLS // data.n_items)
-    for start in range(0, history.n_users, size):
-        block = np.arange(start, min(start + size, history.n_users))
-        scores = model.score(history.users.values.gather(block), history=history, unknown="fallback")
-        parts.append(ranking.place_block(scores, test.relevant[block], seen[block], block, depth=depth))
-    placed = ranking.join(parts)
+
+    def block(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raw = history.users.values.gather(rows)
+        return model.score(raw, history=history, unknown="fallback"), seen[rows].toarray() > 0
+
+    asked = dict.fromkeys(m.stratum for m in metrics.values() if m.ranked)
+    parts: dict[str | None, list[ranking.Placement]] = {stratum: [] for stratum in asked}
+    for start in range(0, history.n_users, size) if asked else ():
+        rows = np.arange(start, min(start + size, history.n_users))
+        scores, given = block(rows)
+        for stratum, of in parts.items():
+            relevant, kept = test.relevant[rows].toarray() > 0, np.ones(len(rows), bool)
+            if stratum == "cold-items":
+                relevant = relevant & strata[stratum]
+            elif stratum == "cold-users":
+                kept = strata[stratum][rows]
+            of.append(ranking.place_block(scores[kept], relevant[kept], given[kept], rows[kept], depth=depth))
+    placed = {stratum: ranking.join(of) for stratum, of in parts.items()}
+    if lists := [(m.base, m.k or 1) for m in metrics.values() if m.base in POPULARITY]:
+        found = list_metrics(lists, block, history.n_users, of_items, size)
     for name, metric in metrics.items():
-        if name != CONFOUNDER:
-            out.ranked(name, placed.values(metric.base, metric.k or 1), codes)
+        if metric.base in POPULARITY:
+            out.listed(name, found[metric.base, metric.k or 1], codes)
+        elif name != CONFOUNDER:
+            out.ranked(name, placed[metric.stratum].values(metric.base, metric.k or 1), codes)
     return out
 
 

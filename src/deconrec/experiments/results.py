@@ -263,7 +263,7 @@ class Reproduction(Result):
     curves: list[Curve] = Field(default_factory=list)
 
 
-LOWER_IS_BETTER = ("mse", "logloss", "ece")
+LOWER_IS_BETTER = ("mse", "logloss", "ece", "gini", "arp")
 
 
 def higher_is_better(metric: str) -> bool:

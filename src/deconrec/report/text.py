@@ -214,6 +214,9 @@ def _table(reading: Reading, metrics: Sequence[str]) -> Table:
         table.add_column(
             Text(f"{head} {arrow}\n{slash}{tail}"), justify="right", overflow="fold", no_wrap=True
         )
+    sized = _sized(reading)
+    if sized:
+        table.add_column(Text(f"effect size\nover {reading.baseline}", overflow="ellipsis"), justify="right")
     table.add_column("s / fit", justify="right", no_wrap=True)
     table.add_column(Text("unbiased\nrows"), justify="right", no_wrap=True)
     for setting in reading.settings:
@@ -223,10 +226,30 @@ def _table(reading: Reading, metrics: Sequence[str]) -> Table:
             row.append(Text(method, style="bold" if turn == 0 else ""))
             for metric in metrics:
                 row.append(_cell(reading, method, metric, setting))
+            if sized:
+                row.append(_effect(reading, method, setting))
             row.append(Text(seconds(runs)))
             row.append(Text(span([r.unbiased_rows for r in runs])))
             table.add_row(*row, end_section=several and turn == len(reading.methods) - 1)
     return table
+
+
+def _sized(reading: Reading) -> bool:
+    """Whether there is an effect size of the headline metric against the baseline."""
+    tests = (t for t in reading.result.tests if t.metric == reading.headline)
+    return any(reading.baseline in (t.a, t.b) and t.effect_size is not None for t in tests)
+
+
+def _effect(reading: Reading, method: str, setting: Setting) -> Any:
+    """Cohen's d_z of the method over the baseline, on the headline metric."""
+    from rich.text import Text
+
+    if method == reading.baseline or reading.baseline is None or reading.headline is None:
+        return Text("", style="dim")
+    test = reading.test(method, reading.baseline, reading.headline, setting)
+    if test is None or test.effect_size is None:
+        return Text(NONE, style="dim")
+    return Text(f"{test.effect_size:+.1f}")
 
 
 def _cell(reading: Reading, method: str, metric: str, setting: Setting) -> Any:
@@ -259,6 +282,13 @@ _METRICS = {
     "more than {k} positives can reach 1; mean over users.",
     "ndcg": "Hits among the first {k} of the list, each worth 1 / log2(rank + 1), over the best such sum "
     "that the user allows; mean over users.",
+    "arp": "Average recommendation popularity: mean number of biased training ratings of the first {k} items of a "
+    "list. Lower is less bound to what is popular already, and not better in itself.",
+    "aplt": "Share of the first {k} items of a list that belong to the long tail: all but the fifth of the items with "
+    "the most biased training ratings; mean over users.",
+    "coverage": "Share of all items that stand among the first {k} of somebody's list.",
+    "gini": "Gini index of how often each item is recommended: 0 where all are equally often, towards 1 where one item "
+    "takes every place.",
 }
 _SUFFIXES = {
     "shown": "The list ranks the user's own test items only.",
@@ -266,6 +296,9 @@ _SUFFIXES = {
     "leaked": "The same fitted models on the test part with those pairs kept that stand in the biased "
     "training log too; plain names leave these pairs out.",
     "truth": "Judged against the simulator's true expected outcome, over all pairs not in training.",
+    "cold-users": "Users with few biased training ratings: at most 5, or the fifth with the fewest.",
+    "cold-items": "Items with few biased training ratings: at most 5, or the fifth with the fewest; of a ranking "
+    "metric, positives among them are to be found, with every item as a rival.",
     "biased": "Measured on held-out rows of the biased log, for want of an unbiased test.",
 }
 
