@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
-GUIDES = ("duality", "effects", "off-policy", "sensitivity")
+GUIDES = ("diagnose", "duality", "effects", "off-policy", "sensitivity")
 
 
 def script(name: str) -> Any:
@@ -46,6 +46,9 @@ def test_the_guides_say_what_is_so() -> None:
     """The sentences that stand or fall with their records."""
     effects = record_of("effects")
     assert effects["adjusted"]["own"] <= effects["naive"]["own"] / 3
+    diagnose = record_of("diagnose")
+    for cell in diagnose["size"]:
+        assert cell["naive_rejected"] > 0.4
     duality = record_of("duality")
     levels = {row["level"]: row for row in duality["levels"]}
     for a, b in ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75)):
@@ -100,6 +103,17 @@ def test_the_record_of_effects_is_what_is_measured() -> None:
     assert now["net"]["zero"]["own_bias"] > 3 * abs(now["net"]["mean"]["own_bias"])
     assert now["masked"]["refused"]
     assert now["all"]["vae"]["adjusted"] > now["all"]["vae"]["naive"]
+
+
+@pytest.mark.slow
+def test_the_record_of_diagnose_is_what_is_measured() -> None:
+    """Some of its worlds again: what was found, and how large the gaps were."""
+    guide, record = script("diagnose"), record_of("diagnose")
+    cell = next(c for c in record["power"] if c["dial"] == 0.5 and c["share"] == 0.03)
+    again = [guide.world("400 x 150", 0.5, seed, 0.03) for seed in range(10)]
+    gaps = [w["gap"] for w in again]
+    assert sum(gaps) / 10 == pytest.approx(cell["gap"], abs=4 * cell["spread"] / 10**0.5)
+    assert sum(w["p"] < 0.05 for w in again) >= 8
 
 
 @pytest.mark.slow

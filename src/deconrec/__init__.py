@@ -76,6 +76,7 @@ _PUBLIC = {  # name: module
     "sensitivity": "experiments.sensitivity",
     "value": "experiments.value",
     "reproduce": "experiments.reproduce",
+    "diagnose": "diagnostics",
     "check_estimator": "checks",
     "write_report": "report.html",
 }
@@ -83,6 +84,7 @@ _PUBLIC = {  # name: module
 _MODULES = (
     "checks",
     "data",
+    "diagnostics",
     "effects",
     "errors",
     "evaluation",

@@ -356,5 +356,40 @@ PAPERS: dict[str, Paper] = {
             "Journal of the American Statistical Association 118(544)",
             2023,
         ),
+        Paper(
+            "Robinson1988",
+            "Root-N-consistent semiparametric regression",
+            "P. M. Robinson",
+            "Econometrica 56(4)",
+            1988,
+        ),
+        Paper(
+            "MacKay1992",
+            "Bayesian interpolation",
+            "D. J. C. MacKay",
+            "Neural Computation 4(3)",
+            1992,
+        ),
+        Paper(
+            "Cameron2011",
+            "Robust inference with multiway clustering",
+            "A. C. Cameron, J. B. Gelbach, D. L. Miller",
+            "Journal of Business & Economic Statistics 29(2)",
+            2011,
+        ),
+        Paper(
+            "Li2018",
+            "Balancing covariates via propensity score weighting",
+            "F. Li, K. L. Morgan, A. M. Zaslavsky",
+            "Journal of the American Statistical Association 113(521)",
+            2018,
+        ),
+        Paper(
+            "Jeunen2023",
+            "Offline recommender system evaluation under unobserved confounding",
+            "O. Jeunen, B. London",
+            "CONSEQUENCES workshop, RecSys",
+            2023,
+        ),
     )
 }

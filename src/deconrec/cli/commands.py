@@ -8,6 +8,7 @@ from deconrec.cli import (
     compare,
     data,
     demo,
+    diagnose,
     effects,
     evaluate,
     fit,
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate.evaluate)
     app.command("sensitivity")(sensitivity.sensitivity)
     app.command("value")(value.value)
+    app.command("diagnose")(diagnose.diagnose)
     app.command("effects")(effects.effects)
     app.command("report")(report.report)
     app.command("simulate")(simulate.simulate)

@@ -1,0 +1,159 @@
+"""Measures what the guide on diagnose says (half an hour), and writes its table and figure; see measured.py."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from measured import Measured, drawing, svg
+
+import deconrec as dc
+from deconrec.diagnostics.confounding import confounding, exposure_model
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "400 x 150": {"n_users": 400, "n_items": 150, "unbiased_share": 0.03},
+    "200 x 60": {"n_users": 200, "n_items": 60, "exposure_rate": 0.1, "unbiased_share": 0.1},
+    "500 x 25": {"n_users": 500, "n_items": 25, "exposure_rate": 0.1, "unbiased_share": 0.06},
+}
+SIZE = 400  # worlds a shape without hidden confounding
+DIALS = (0.1, 0.25, 0.5, 1.0)
+SHARES = (0.01, 0.03, 0.1)
+POWER = 30  # worlds a dial and share
+LEVEL = 0.05
+
+
+def world(shape: str, dial: float, seed: int, share: float | None = None) -> dict[str, Any]:
+    """The test on one world."""
+    settings = SHAPES[shape] | ({} if share is None else {"unbiased_share": share})
+    data, _ = dc.simulate.pairs(confounding=dial, seed=10_000 + seed, **settings)
+    found = confounding(data, exposure_model(data), seed)
+    assert found.gap is not None
+    assert found.naive_low is not None
+    assert found.naive_high is not None
+    return {
+        "shape": shape,
+        "dial": dial,
+        "share": settings["unbiased_share"],
+        "seed": seed,
+        "gap": found.gap,
+        "error": found.error,
+        "p": found.p,
+        "rows": found.rows,
+        "naive": found.naive,
+        "naive_rejects": found.naive_low * found.naive_high > 0,
+    }
+
+
+def worlds() -> Iterator[tuple[str, float, int, float | None]]:
+    """Everything that is drawn: (shape, dial, seed, share)."""
+    for shape in SHAPES:
+        for seed in range(SIZE):
+            yield shape, 0.0, seed, None
+    for share in SHARES:
+        for dial in DIALS:
+            for seed in range(POWER):
+                yield "400 x 150", dial, seed, share
+
+
+def measure() -> dict[str, Any]:
+    """Size at dial 0, power over the dial and the randomised rows."""
+    return record([world(*w) for w in worlds()])
+
+
+def record(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is kept of the worlds."""
+    size = [_cell([w for w in found if w["shape"] == s and w["dial"] == 0]) for s in SHAPES]
+    power = [
+        _cell([w for w in found if w["dial"] == dial and w["share"] == share])
+        for share in SHARES
+        for dial in DIALS
+    ]
+    return {"level": LEVEL, "size": size, "power": power}
+
+
+def _cell(cell: list[dict[str, Any]]) -> dict[str, Any]:
+    gap, error, p = (np.array([w[k] for w in cell]) for k in ("gap", "error", "p"))
+    rejected = float((p < LEVEL).mean())
+    return {
+        "shape": cell[0]["shape"],
+        "dial": cell[0]["dial"],
+        "share": cell[0]["share"],
+        "worlds": len(cell),
+        "rows": round(float(np.mean([w["rows"] for w in cell]))),
+        "rejected": rejected,
+        "rejected_error": float(np.sqrt(rejected * (1 - rejected) / len(cell))),
+        "naive_rejected": float(np.mean([w["naive_rejects"] for w in cell])),
+        "naive": float(np.mean([w["naive"] for w in cell])),
+        "gap": float(gap.mean()),
+        "spread": float(gap.std(ddof=1)),
+        "error": float(error.mean()),
+    }
+
+
+def table(m: dict[str, Any]) -> str:
+    """The measured numbers as Markdown."""
+    lines = [
+        "| no hidden confounding | worlds | usable randomised rows | mean difference of the logs | ... called "
+        "found | mean gap | its spread over worlds, mean standard error | **hidden confounding called found** |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(
+            f"| {c['shape']} | {c['worlds']} | {c['rows']:,} | {c['naive']:+.3f} | {c['naive_rejected']:.0%} | "
+            f"{c['gap']:+.4f} | {c['spread']:.4f}, {c['error']:.4f} | **{c['rejected']:.1%}** ± "
+            f"{c['rejected_error']:.1%} |"
+            for c in m["size"]
+        ),
+        "",
+        "| usable randomised rows | " + " | ".join(f"dial {d:g}" for d in DIALS) + " |",
+        "| --- |" + " --- |" * len(DIALS),
+    ]
+    for share in SHARES:
+        cells = [c for c in m["power"] if c["share"] == share]
+        lines.append(
+            f"| {round(float(np.mean([c['rows'] for c in cells]))):,} | "
+            + " | ".join(f"{c['rejected']:.0%} (gap {c['gap']:+.3f})" for c in cells)
+            + " |"
+        )
+    worlds_each = m["power"][0]["worlds"]
+    lines += [
+        "",
+        f"Lower table: share of {worlds_each} worlds (400 x 150) a cell in which hidden confounding is found at 5 "
+        "%, and the mean gap.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def figures(m: dict[str, Any]) -> dict[str, bytes]:
+    """Power over the dial as SVG, by file name."""
+    from matplotlib.figure import Figure
+
+    from deconrec.report.pictures import COLOURS
+
+    with drawing():
+        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        zero = m["size"][0]
+        for colour, share in zip(COLOURS, SHARES, strict=False):
+            cells = [c for c in m["power"] if c["share"] == share]
+            x, y = [c["dial"] for c in cells], [c["rejected"] for c in cells]
+            if share == zero["share"]:
+                x, y = [0.0, *x], [zero["rejected"], *y]
+            rows = round(float(np.mean([c["rows"] for c in cells])))
+            axes.plot(x, y, "o-", color=colour, label=f"{rows:,} randomised rows")
+        axes.axhline(m["level"], color="#999999", lw=0.8, ls="--")
+        axes.set(
+            xlabel="confounding (0 = none)",
+            ylabel="hidden confounding called found",
+            ylim=(0, 1.03),
+            xticks=[0, *DIALS],
+        )
+        axes.set_title("sim-pairs, 400 users x 150 items. Dashed: 5 %.", fontsize=9, loc="left")
+        axes.legend(frameon=False, loc="lower right")
+        return {"diagnose-power.svg": svg(figure)}
+
+
+GUIDE = Measured("diagnose", measure, table, figures)
+
+if __name__ == "__main__":
+    sys.exit(GUIDE.main(__doc__))
