@@ -17,7 +17,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "200 x 60": {"n_users": 200, "n_items": 60, "exposure_rate": 0.1, "unbiased_share": 0.1},
     "500 x 25": {"n_users": 500, "n_items": 25, "exposure_rate": 0.1, "unbiased_share": 0.06},
 }
-SIZE = 400  # worlds a shape without hidden confounding
+SIZE = {"400 x 150": 400, "200 x 60": 200, "500 x 25": 200}  # worlds without hidden confounding
 DIALS = (0.1, 0.25, 0.5, 1.0)
 SHARES = (0.01, 0.03, 0.1)
 POWER = 30  # worlds a dial and share
@@ -48,8 +48,8 @@ def world(shape: str, dial: float, seed: int, share: float | None = None) -> dic
 
 def worlds() -> Iterator[tuple[str, float, int, float | None]]:
     """Everything that is drawn: (shape, dial, seed, share)."""
-    for shape in SHAPES:
-        for seed in range(SIZE):
+    for shape, most in SIZE.items():
+        for seed in range(most):
             yield shape, 0.0, seed, None
     for share in SHARES:
         for dial in DIALS:

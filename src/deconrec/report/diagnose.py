@@ -78,8 +78,8 @@ def _figures(record: Record) -> list[tuple[str, str, str]]:
         (
             "Ratings",
             plots.distribution("ratings", f"Share of each rating. {alt}", d["values"], logs),
-            "Warm: biased log; accent: randomised log. Where they part, what was exposed is not like what there "
-            "is; the picture does not say why."
+            "Share of each rating, left in the biased log and right in the randomised one. Where they part, what "
+            "was exposed is not like what there is; the picture does not say why."
             if d["unbiased"] is not None
             else "The biased log alone: nothing here shows how ratings would be of pairs that were not chosen.",
         )
