@@ -75,6 +75,16 @@ def test_the_error_is_a_sum_over_pairs_of_rows(rows: dict[str, np.ndarray]) -> N
     assert df == min(len(set(user)), len(set(item))) - 1
 
 
+def test_the_error_may_read_other_residuals(rows: dict[str, np.ndarray]) -> None:
+    """The gap reads m and the error the cross-fitted one."""
+    apart = np.zeros(60)
+    got, fitted, held = gap(**rows, apart=apart), gap(**rows), gap(**rows | {"m": apart})
+    assert got is not None
+    assert fitted is not None
+    assert held is not None
+    assert (got["gap"], got["error"]) == (fitted["gap"], held["error"])
+
+
 def test_alike_weights_give_the_difference_of_means(rows: dict[str, np.ndarray]) -> None:
     same = rows | {"e": np.full(60, 0.4), "m": np.zeros(60)}
     got = gap(**same)

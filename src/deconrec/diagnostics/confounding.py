@@ -8,7 +8,7 @@ gap with the outcome itself as the loss (that of the prediction 0),
 
     p(x)   P(o = 1 | x): exposure on features, their products, and every user's and item's level    (`additive`)
     e(x)   P(the row is of the biased log | x, it is of one of them): logit e = logit p - log q + what is left
-    m(x)   E[r | x, the row is of one of the logs], cross-fitted
+    m(x)   E[r | x, the row is of one of the logs]
 
 Rows of the randomised log whose pair stands in the biased log are dropped: what is left are pairs that were not
 exposed, each with chance q, and logit e = logit p - log q exactly. Where the randomised log is small, 1 - e is
@@ -16,8 +16,10 @@ proportional to (1 - p) / p: inverse-propensity weights that carry exposed pairs
 is bounded, and a pair that one log could never hold weighs nothing: the gap is that of pairs that both could hold
 [Li2018].
 
-The gap is 0 without hidden confounding if e is right or if m is right; errors of both only enter as their product. Its
-variance is that of its influence function, clustered by user and by item [Cameron2011]; see `error` below.
+The gap is 0 without hidden confounding if e is right or if m is right; errors of both only enter as their product. It
+reads m fitted to all rows: weights that e balances leave the noise of m out. Its variance is that of its influence
+function, clustered by user and by item [Cameron2011] (see `error` below), and reads m cross-fitted: residuals that the
+rows themselves did not shrink.
 
 Source. Paper 2 [Li2023], section 4.4, for the gap; [Robinson1988] for partialling out.
 """
@@ -194,8 +196,8 @@ def confounding(data: Dataset, exposure: Additive, seed: int = 0) -> Confounding
     if np.ptp(r) < 1e-12:
         return Confounding(**plain, why="every outcome of both logs is the same")
     e = _of_the_biased_log(data, exposure, user, item, s, len(b_log))
-    m = _outcomes(exposure, user, item, r, numpy_generator(seed, "diagnose/folds"))
-    found = gap(user, item, s, r, e, m)
+    m, apart = _outcomes(exposure, user, item, r, numpy_generator(seed, "diagnose/folds"))
+    found = gap(user, item, s, r, e, m, apart)
     if found is None or found["matched"] < FEWEST:
         return Confounding(
             **plain, why="hardly any randomised row has its like in the biased log: the logs do not overlap"
@@ -204,11 +206,18 @@ def confounding(data: Dataset, exposure: Additive, seed: int = 0) -> Confounding
 
 
 def gap(
-    user: np.ndarray, item: np.ndarray, s: np.ndarray, r: np.ndarray, e: np.ndarray, m: np.ndarray
+    user: np.ndarray,
+    item: np.ndarray,
+    s: np.ndarray,
+    r: np.ndarray,
+    e: np.ndarray,
+    m: np.ndarray,
+    apart: np.ndarray | None = None,
 ) -> dict[str, Any] | None:
     """L_B - L_U, its error, interval and p from rows of both logs, all (n,); None where a log weighs nothing.
 
-    s: 1 for rows of the biased log. e: P(s = 1 | x). m: predicted outcome.
+    s: 1 for rows of the biased log. e: P(s = 1 | x). m: predicted outcome. apart: the same, cross-fitted, which the error
+    reads; None = m.
     """
     of_b = s > 0
     w = np.where(of_b, 1 - e, e)
@@ -217,8 +226,11 @@ def gap(
         return None
     rest = r - m
     level = float(w[of_b] @ rest[of_b]) / total[0], float(w[~of_b] @ rest[~of_b]) / total[1]
-    influence = np.where(of_b, w * (rest - level[0]) / total[0], -w * (rest - level[1]) / total[1])
     value = level[0] - level[1]
+    if apart is not None:
+        rest = r - apart
+    own = [float(w[side] @ rest[side]) / whole for side, whole in zip((of_b, ~of_b), total, strict=True)]
+    influence = np.where(of_b, w * (rest - own[0]) / total[0], -w * (rest - own[1]) / total[1])
     size, df = error(influence, user, item)
     if not size > 0:
         return None
@@ -283,19 +295,19 @@ def _of_the_biased_log(
 
 def _outcomes(
     exposure: Additive, user: np.ndarray, item: np.ndarray, r: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """(n,) m, each row's from the folds that it is not in."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) m fitted to all rows, and each row's from the folds that it is not in."""
     shape = len(exposure.a), len(exposure.b)
     start = _at_density(exposure.cleared(), float(r.mean()))
     whole = additive.fit(Rows(user, item, r, shape), start, dispersed=True)
     fold = np.empty(len(r), np.int64)
     fold[np.lexsort((item, user))] = rng.permutation(len(r)) % FOLDS
-    m = np.empty(len(r))
+    apart = np.empty(len(r))
     for k in range(FOLDS):
         kept, held = fold != k, fold == k
         part = additive.fit(Rows(user[kept], item[kept], r[kept], shape), whole, learn=False, rounds=12)
-        m[held] = expit(part.at(user[held], item[held]))
-    return m
+        apart[held] = expit(part.at(user[held], item[held]))
+    return expit(whole.at(user, item)), apart
 
 
 def _at_density(model: Additive, mean: float) -> Additive:
