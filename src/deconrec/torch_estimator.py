@@ -73,13 +73,19 @@ class TorchEstimator(Estimator):
         3.5  # NOTE precision of that prior, in rows: chosen on hold-outs of Coat and sim-pairs
     )
 
+    OVER_SPACE: ClassVar[bool] = (
+        False  # every loss is a mean over D: there the prior is weighed against |D| impressions
+    )
+
     @property
     def l2_(self) -> float:
         """The weight in force: losses are means over the log's rows, so that a prior weighs PRIOR / rows."""
         if self.l2 is not None:
             return self.l2
-        prior = IMPRESSION_PRIOR if self.spec_.n_impressions else self.PRIOR
-        return prior / max(self.spec_.rows, 1)
+        if self.spec_.n_impressions:
+            rows = self.spec_.n_impressions if self.OVER_SPACE else self.spec_.rows
+            return IMPRESSION_PRIOR / max(rows, 1)
+        return self.PRIOR / max(self.spec_.rows, 1)
 
     def check_params(self) -> None:
         """Ranges, and that the device is there."""

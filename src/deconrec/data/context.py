@@ -309,7 +309,7 @@ def is_category(column: pl.Series, who: str) -> bool:
         return True
     if kind.is_float():
         given = column.drop_nulls().drop_nans()
-        if not (given.is_finite() & (given % 1 == 0)).all():
+        if not len(given) or not (given.is_finite() & (given % 1 == 0)).all():
             return False
         return given.n_unique() <= MAX_LEVELS
     if kind.is_integer():

@@ -39,6 +39,7 @@ class ESMM(PairEstimator):
     title = "Entire space multi-task model"
 
     PRIOR = 1.8  # NOTE chosen on hold-outs of Coat: at the common value the factors vanish
+    OVER_SPACE = True
     batch: int = parameter(65_536, "pairs of D in a step", low=1)
     ctcvr_weight: float = parameter(
         1.0, "weight lambda of L_CTCVR", above=0, search=Search(0.1, 10, log=True)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from deconrec.training.samplers import Source
 
 
+STEPS, LEAST = (
+    20,
+    512,
+)  # NOTE of a pass: one step over a whole small log would leave patience nothing to count
 IMPRESSION_PRIOR = 12.0  # NOTE precision of the usual prior of `nn.impressions`, in rows: chosen on hold-outs
 
 
@@ -115,7 +119,7 @@ class ImpressionRows:
 
     Parameters
     ----------
-    rows: impressions in a step.
+    rows: impressions in a step, at most: a pass makes `STEPS` steps, or as many as leave `LEAST` rows to each.
     space: whether any risk reads D; if not, a pass runs over clicked rows alone.
     """
 
@@ -130,7 +134,7 @@ class ImpressionRows:
         everything = len(source.rows)
         n = everything if self.space else len(source.clicked)
         order = torch.from_numpy(rng.permutation(n)).to(source.device)
-        n_batches = max(1, math.ceil(n / self.rows))
+        n_batches = max(1, math.ceil(n / min(self.rows, max(LEAST, math.ceil(n / STEPS)))))
         for done, part in enumerate(torch.tensor_split(order, n_batches)):
             if self.space:
                 space = replace(source.at(part), whole=True)
