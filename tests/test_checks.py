@@ -546,6 +546,19 @@ class GoesNowhere(Plain):
         return {"flat": value.detach() + 0 * value}
 
 
+@catches("check_impressions")
+class SaysItRunsOnImpressions(SVD):
+    @property
+    def tags(self):
+        return Tags(impressions=True)
+
+
+@catches("check_impressions")
+class TakesImpressionsForPairs(SVD):
+    def fit(self, data, **options):
+        return super().fit(dataclasses.replace(data, impressions=None), **options)
+
+
 @catches("check_terms")
 class MeanOfNothing(Plain):
     def risk(self, nets, b):

@@ -183,7 +183,7 @@ def build_impressions(
     _check_clicks(shown)
     leaks = find_leaks(shown.log, shown.click)
     for leak in leaks:
-        warnings.warn(str(leak), DataWarning, stacklevel=3)
+        warnings.warn(f"[LEAK] {leak}", DataWarning, stacklevel=3)
     return Dataset(
         users=sides[0],
         items=sides[1],
@@ -192,7 +192,7 @@ def build_impressions(
         test=logs.get("test"),
         task=Task(0.5, None, "pairs", unbiased_split, (0.0, 1.0)),
         name=name,
-        notes=(*notes, *_gaps(shown.context), *map(str, leaks)),
+        notes=(*notes, *_gaps(shown.context), *(f"[LEAK] {leak}" for leak in leaks)),
         impressions=shown,
     )
 

@@ -38,7 +38,7 @@ class Leak:
 
     def __str__(self) -> str:
         return (
-            f"[LEAK] the context column '{self.column}' alone predicts the {self.label} with AUC {self.auc:.3f}: it "
+            f"the context column '{self.column}' alone predicts the {self.label} with AUC {self.auc:.3f}: it "
             "seems to be written after the label is known, and a model that reads it will fail where it is served. "
             "Leave it out of `context`."
         )
