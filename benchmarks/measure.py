@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-CASES = ("steps", "rows", "deconf", "ranking", "import")
+CASES = ("steps", "rows", "deconf", "ranking", "ingest", "import")
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("deconrec", "numpy", "scipy", "polars", "torch", "scikit-learn", "typer")
 

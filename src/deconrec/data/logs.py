@@ -145,7 +145,7 @@ class _Reader:
         for kind, coder in self.coders.items():
             self.codes[kind].append(coder.encode(batch[self.roles[kind]]))
         rating = self._numbers.of(batch[self.roles["rating"]])
-        self.rating.append(rating)
+        self.rating.append(np.array(rating))  # a copy: a view would hold on to the batch that it came in
         self.not_finite.note(~np.isfinite(rating), self.rows, rating)
         if self.range is not None:
             low, high = self.range
@@ -156,7 +156,7 @@ class _Reader:
             given = batch[self.roles["propensity"]]
             p = given.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
             self.no_chance.note(~((p > 0) & (p <= 1)), self.rows, given)
-            self.propensity.append(p)
+            self.propensity.append(np.array(p))
         self.rows += len(batch)
 
     def finish(self, text: bool) -> RawLog:
@@ -278,7 +278,7 @@ class _Times:
         (self.no_date if values.dtype == pl.String else self.no_time).note(other, self.rows, values)
         self.no_time.note(gaps, self.rows, values)
         self.rows += len(values)
-        return stamps.fill_null(0).to_numpy()
+        return np.array(stamps.fill_null(0).to_numpy())
 
     def check(self) -> None:
         """Refuse what is no time."""
