@@ -17,9 +17,8 @@ from deconrec.catalogue import Opened
 from deconrec.data.dataset import Dataset, Truth
 from deconrec.data.split import Parts
 from deconrec.errors import ParameterError
-from deconrec.experiments.impressions import check_impression_metrics, default_impression_metrics
+from deconrec.experiments.impressions import chosen_metrics
 from deconrec.experiments.judge import Outcome, Unit, judge, letters, lifts
-from deconrec.experiments.metrics import check_metrics, default_metrics
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
 from deconrec.experiments.results import Distribution, Result, finite
 from deconrec.experiments.runs import (
@@ -131,12 +130,8 @@ def compare(
         )
     plan = replace(plan, protocol=chosen)
     usual = list(opened.metrics) if opened.metrics and chosen == "pairs" else None
-    if first.impressions is not None:
-        asked = default_impression_metrics(first, truth) if metrics is None else list(metrics)
-        plan = replace(plan, metrics=tuple(check_impression_metrics(asked, first, truth)))
-    else:
-        asked = (usual or default_metrics(first, chosen, truth)) if metrics is None else list(metrics)
-        plan = replace(plan, metrics=tuple(check_metrics(asked, first, chosen, truth)))
+    asked = usual if metrics is None else list(metrics)
+    plan = replace(plan, metrics=tuple(chosen_metrics(asked, first, chosen, truth)))
     parts = plan.split(first, truth, numbers[0])
     check_methods({name: make(name) for name in names}, first, truth, parts, plan)
     started = time.perf_counter()

@@ -24,11 +24,26 @@ from deconrec.data.split import PairsTest, Sealed
 from deconrec.errors import DataError
 from deconrec.evaluation import calibration, rating
 from deconrec.evaluation.logits import joint_logit, logloss_of_logits, probability
-from deconrec.experiments.metrics import Evaluated
+from deconrec.experiments.metrics import Evaluated, check_metrics, default_metrics
 from deconrec.experiments.names import POINTWISE, Metric
 
 DEFAULT = ("auc/pcvr", "logloss/pcvr", "mse/pcvr", "auc/pctcvr", "logloss/pctcvr", "auc/pctr")
 TRUTH = ("mse/pcvr/truth", "auc/pcvr/truth")
+
+
+def chosen_metrics(
+    names: Sequence[str] | None, data: Dataset, protocol: str, truth: Truth | None
+) -> list[str]:
+    """The names, complete and possible on the data, pairs or impressions; None = the data's defaults."""
+    if data.impressions is not None:
+        return (
+            default_impression_metrics(data, truth)
+            if names is None
+            else check_impression_metrics(names, data, truth)
+        )
+    return check_metrics(
+        default_metrics(data, protocol, truth) if names is None else names, data, protocol, truth
+    )
 
 
 def default_impression_metrics(data: Dataset, truth: Truth | None) -> list[str]:

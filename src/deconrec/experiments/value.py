@@ -18,8 +18,8 @@ from deconrec.data.dataset import Dataset
 from deconrec.errors import DataError, MissingUnbiasedLog, ParameterError
 from deconrec.evaluation import statistics
 from deconrec.experiments.compare import environment, protocol_of, unit_of
+from deconrec.experiments.impressions import chosen_metrics
 from deconrec.experiments.judge import Outcome, Unit, contrast, judge
-from deconrec.experiments.metrics import check_metrics, default_metrics
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
 from deconrec.experiments.results import Gain, Point, Value, finite, higher_is_better
 from deconrec.experiments.runs import DESK, Plan, check_methods, run_one
@@ -76,8 +76,8 @@ def value(
             "the value of randomised ratings is read off data that have some, and these have no randomised log; add "
             "[unbiased] to the data file, or simulate one ('sim-pairs')."
         )
-    usual = list(opened.metrics)[:1] or default_metrics(first, "pairs", truth)[:1]
-    chosen = check_metrics(usual if metric is None else [metric], first, "pairs", truth)[0]
+    usual = list(opened.metrics)[:1] or None
+    chosen = chosen_metrics(usual if metric is None else [metric], first, "pairs", truth)[0]
     plan = replace(plan, metrics=(chosen,))
     plans = {s: _at(plan, first, s, sizes) for s in sizes}
     jobs, missing = _jobs(plans, opened, names, numbers)
