@@ -252,6 +252,11 @@ class PairEstimator(TorchEstimator):
         backbones = [self.backbone, *(getattr(m, "backbone", None) for m in self._nuisances().values())]
         return "fm" in backbones
 
+    @property
+    def takes_impressions(self) -> bool:
+        """Whether the method's networks can be those of impressions, which "fm" is not."""
+        return not self.reads_features
+
     def net(self, spec: Spec, *, offset: float = 0.0, still: bool = False) -> nn.Module:
         """A network of the backbone over pairs: a logit for each; parameters as of `nn.mf.MF`."""
         return pair_net(self.backbone, spec, self.dim, offset=offset, still=still)

@@ -72,7 +72,7 @@ class AutoDebias(PairEstimator):
             uses_unbiased=True,
             shape="pairs",
             uses_features=self.reads_features,
-            impressions=True,
+            impressions=self.takes_impressions,
         )
 
     @property

@@ -97,7 +97,7 @@ class BRDDR(PairEstimator):
             uses_unbiased=needs,
             shape="pairs",
             uses_features=self.reads_features,
-            impressions=True,
+            impressions=self.takes_impressions,
         )
 
     @property

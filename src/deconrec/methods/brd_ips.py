@@ -95,7 +95,7 @@ class BRDIPS(PairEstimator):
             uses_unbiased=needs,
             shape="pairs",
             uses_features=self.reads_features,
-            impressions=True,
+            impressions=self.takes_impressions,
         )
 
     @property

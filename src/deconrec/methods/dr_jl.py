@@ -55,7 +55,7 @@ class DRJL(PairEstimator):
             uses_unbiased=needs,
             shape="pairs",
             uses_features=self.reads_features,
-            impressions=True,
+            impressions=self.takes_impressions,
         )
 
     def nets(self, spec: Spec) -> Nets:

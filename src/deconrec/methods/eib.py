@@ -43,7 +43,7 @@ class EIB(PairEstimator):
     @property
     def tags(self) -> Tags:
         """The biased log alone."""
-        return Tags(shape="pairs", uses_features=self.reads_features, impressions=True)
+        return Tags(shape="pairs", uses_features=self.reads_features, impressions=self.takes_impressions)
 
     def nets(self, spec: Spec) -> Nets:
         """Prediction and imputation."""

@@ -70,7 +70,7 @@ class ESCM2DR(PairEstimator):
     @property
     def tags(self) -> Tags:
         """The biased log alone."""
-        return Tags(shape="pairs", uses_features=self.reads_features, impressions=True)
+        return Tags(shape="pairs", uses_features=self.reads_features, impressions=self.takes_impressions)
 
     @property
     def floor_(self) -> float:

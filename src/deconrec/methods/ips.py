@@ -50,7 +50,7 @@ class IPS(PairEstimator):
             uses_unbiased=needs,
             shape="pairs",
             uses_features=self.reads_features,
-            impressions=True,
+            impressions=self.takes_impressions,
         )
 
     @property

@@ -78,7 +78,7 @@ class LTD(PairEstimator):
             uses_unbiased=True,
             shape="pairs",
             uses_features=self.reads_features,
-            impressions=True,
+            impressions=self.takes_impressions,
         )
 
     @property

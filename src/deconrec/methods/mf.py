@@ -54,7 +54,7 @@ class MF(PairEstimator):
             uses_unbiased=uses,
             shape="pairs",
             uses_features=self.reads_features,
-            impressions=True,
+            impressions=self.takes_impressions,
         )
 
     @property

@@ -66,7 +66,7 @@ class MRDR(PairEstimator):
             uses_unbiased=needs,
             shape="pairs",
             uses_features=self.reads_features,
-            impressions=True,
+            impressions=self.takes_impressions,
         )
 
     def nets(self, spec: Spec) -> Nets:

@@ -81,7 +81,7 @@ class RDIPS(PairEstimator):
             uses_unbiased=needs,
             shape="pairs",
             uses_features=self.reads_features,
-            impressions=True,
+            impressions=self.takes_impressions,
         )
 
     @property

@@ -153,6 +153,11 @@ class ResDR(PairEstimator):
     warmup: int = parameter(0, "epochs of L_CTR and L_IMP alone before the rest begins", low=0)
 
     @property
+    def takes_impressions(self) -> bool:
+        """Not with a residual head on factors."""
+        return super().takes_impressions and not (self.agreement == "loss" and self.residual == "head")
+
+    @property
     def inert(self) -> frozenset[str]:
         """The weight of an agreement that is solved; what the learning scheme leaves out."""
         names = {"consistency"} if self.agreement == "outcomes" else {"slack"}
@@ -168,7 +173,7 @@ class ResDR(PairEstimator):
             uses_unbiased=uses,
             shape="pairs",
             uses_features=self.reads_features,
-            impressions=True,
+            impressions=self.takes_impressions,
         )
 
     @property

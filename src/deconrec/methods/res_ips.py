@@ -140,6 +140,11 @@ class ResIPS(PairEstimator):
     warmup: int = parameter(0, "epochs of L_CTR alone before the rest begins", low=0)
 
     @property
+    def takes_impressions(self) -> bool:
+        """Not with a residual head on factors."""
+        return super().takes_impressions and not (self.agreement == "loss" and self.residual == "head")
+
+    @property
     def inert(self) -> frozenset[str]:
         """The weight of an agreement that is solved."""
         return frozenset({"consistency"} if self.agreement == "outcomes" else {"slack"})
@@ -153,7 +158,7 @@ class ResIPS(PairEstimator):
             uses_unbiased=uses,
             shape="pairs",
             uses_features=self.reads_features,
-            impressions=True,
+            impressions=self.takes_impressions,
         )
 
     @property

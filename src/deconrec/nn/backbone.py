@@ -6,7 +6,7 @@ import math
 
 from torch import nn
 
-from deconrec.errors import DataError, ParameterError
+from deconrec.errors import DataError
 from deconrec.nn.fm import FM
 from deconrec.nn.impressions import ImpressionNet, ImpressionTower
 from deconrec.nn.mf import MF
@@ -21,18 +21,13 @@ BACKBONE_DOC = (
 
 
 def pair_net(backbone: str, spec: Sizes, dim: int, *, offset: float = 0.0, still: bool = False) -> nn.Module:
-    """The network named `backbone`; see `MF` for `offset` and `still`. Over impressions "mf" is "mlp".
+    """The network named `backbone`; see `MF` for `offset` and `still`. Over impressions it is "mlp".
 
     Raises
     ------
-    ParameterError: "fm" over impressions.  DataError: "mlp" over pairs.
+    DataError: "mlp" over pairs.
     """
     if spec.n_impressions:
-        if backbone == "fm":
-            raise ParameterError(
-                "'backbone' must be 'mlp' where the log is one of impressions; got 'fm', which reads features of users "
-                "and items. Leave it out: an impression log has its own network."
-            )
         return ImpressionNet(
             spec.n_users,
             spec.n_items,
@@ -70,16 +65,7 @@ def tower(over: nn.Module, spec: Sizes, *, offset: float = 0.0) -> nn.Module:
 
 
 def head(nominal: nn.Module, prediction: nn.Module) -> nn.Module:
-    """A linear head on the factors of a nominal network, or on those that it shares with the prediction.
-
-    Raises
-    ------
-    ParameterError: over impressions.
-    """
-    if isinstance(nominal, ImpressionNet | ImpressionTower):
-        raise ParameterError(
-            "'residual' must be 'mf' where the log is one of impressions (a network of their own); got 'head'."
-        )
+    """A linear head on the factors of a nominal network, or on those that it shares with the prediction."""
     return Head(prediction if isinstance(nominal, Tower) else nominal)
 
 
