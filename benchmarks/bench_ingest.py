@@ -1,7 +1,7 @@
 """A Parquet log with string ids to codes, checked for repeated pairs, against pandas.
 
-The file is written once, before anything is timed. The reference is what a pandas user writes first; the tuned side looks
-for repeated pairs among codes, which pandas can do faster than among strings.
+The file is written once, before anything is timed. The reference is what a pandas user writes first; the tuned side
+looks for repeated pairs among codes, which pandas can do faster than among strings.
 """
 
 from __future__ import annotations

@@ -856,7 +856,9 @@ def _pair_columns(pairs: Any, items: Any) -> tuple[pl.Series, pl.Series]:
     if items is None:
         table = read_table(pairs, "the pairs")
         if not {"user_id", "item_id"} <= set(table.columns):
-            raise DataError(f"the pairs need the columns user_id and item_id; got {table.columns}.")
+            raise DataError(
+                f"the pairs need the columns user_id and item_id; got {table.columns}. Rename yours to these."
+            )
         return table["user_id"], table["item_id"]
     users, things = as_series(pairs), as_series(items)
     if len(users) != len(things):

@@ -11,7 +11,7 @@ from deconrec.cli.options import Json, Quiet, Root, threads
 
 
 def compare(
-    data: Annotated[str, typer.Argument(help="A catalogue name or a TOML data file.")],
+    data: Annotated[str, typer.Argument(help="A catalogue name, a TOML data file, or a folder or log.")],
     methods: Annotated[
         str, typer.Option("--methods", metavar="A,B,...", help="Methods, separated by commas.")
     ],

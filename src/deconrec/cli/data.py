@@ -154,7 +154,8 @@ def convert(
     path = write(read, out, to)  # type: ignore[arg-type]  # check_output refuses other words
     for note in read.notes:
         output.say(f"note: {note}")
-    output.say(f"{read}: wrote {path}")
+    use = "" if path == Path(out) else f"; use it as {out}, as in: deconrec data describe {out}"
+    output.say(f"{read}: wrote {path}{use}")
     if path == Path(out) and (rest := left_out(read)):
         output.say(
             f"a file holds the biased log alone, without {', '.join(rest)}; give a folder for all of it"

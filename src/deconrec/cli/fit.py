@@ -12,7 +12,7 @@ from deconrec.cli.options import Json, Quiet, Root, Seed, Settings, pairs_of, th
 
 def fit(
     method: Annotated[str, typer.Argument(help="A method, as name or name:param=value+param=value.")],
-    data: Annotated[str, typer.Argument(help="A catalogue name or a TOML data file.")],
+    data: Annotated[str, typer.Argument(help="A catalogue name, a TOML data file, or a folder or log.")],
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the model is saved.")],
     settings: Settings = None,
     root: Root = None,

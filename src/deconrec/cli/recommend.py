@@ -59,7 +59,7 @@ def recommend(
     if users is not None:
         table = read_table(users, "the users")
         if "user_id" not in table.columns:
-            raise DataError(f"the users need the column user_id; got {table.columns}.")
+            raise DataError(f"the users need the column user_id; got {table.columns}. Rename yours to this.")
         wanted = table["user_id"]
     threads()
     frame = fitted.recommend(
