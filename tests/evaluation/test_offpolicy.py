@@ -69,6 +69,28 @@ def test_greedy_policy_agrees_with_open_bandit_pipeline(bandit: dict[str, np.nda
     )
 
 
+@pytest.mark.parametrize("estimator", ["ips", "dr"])
+def test_lists_are_sums_over_positions(bandit: dict[str, np.ndarray], estimator: str) -> None:
+    """Precision and DCG at 3 are, position by position, the values of "show the item of this rank"."""
+    users, k, none = np.arange(N_USERS), 3, np.zeros((N_USERS, N_ITEMS), bool)
+    rank = np.argsort(np.argsort(-bandit["score"], axis=1), axis=1) + 1
+    q = bandit["guess"][users, bandit["item"]]
+    for kind, worth in (("hit", [1.0, 1.0, 1.0]), ("dcg", [1.0, 1 / np.log2(3), 0.5])):
+        gain = expected_gains(bandit["score"], none, {"g": (kind, k)})["g"]
+        mine, best = gain[users, bandit["item"]], np.full(N_USERS, sum(worth))
+        guess = Guess(q * mine, (bandit["guess"] * gain).sum(1))
+        found = offpolicy.per_place(sample_of(bandit), mine, bandit["r"], best, estimator, guess)
+        expected = 0.0
+        for position, value in enumerate(worth, start=1):
+            policy = (rank == position).astype(float)
+            rounds = list(zip(policy[users, bandit["item"]], bandit["p"], bandit["r"], strict=True))
+            of_position = manual.ips(rounds)
+            if estimator == "dr":
+                of_position = manual.dr(rounds, q.tolist(), policy.tolist(), bandit["guess"].tolist())
+            expected += value * of_position
+        assert found.value == pytest.approx(expected / sum(worth))
+
+
 def test_golden_values_of_the_formulas() -> None:
     """Three rounds by hand: pi_b = 1/2, 1/4, 1/4 of two, four and four actions, rewards 1, 0, 1, uniform pi_e of 4."""
     sample = Sample(np.arange(3), np.array([2.0, 4.0, 4.0]), np.full(3, 4))

@@ -34,7 +34,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import special
-from scipy.stats import nbinom, poisson
 
 from deconrec.errors import ParameterError
 
@@ -307,7 +306,13 @@ def expected_best(best: np.ndarray, mean: float, variance: float) -> tuple[float
 
     def of(m: float, v: float) -> float:
         k = np.arange(len(best) - 1)
-        p = poisson.pmf(k, m) if v <= m * (1 + 1e-6) else nbinom.pmf(k, m * m / (v - m), m / v)
+        if v <= m * (1 + 1e-6):
+            log_p = k * np.log(m) - m - special.gammaln(k + 1)
+        else:
+            size, log_rest = m * m / (v - m), np.log1p(-m / v)
+            log_p = special.gammaln(k + size) - special.gammaln(size) - special.gammaln(k + 1)
+            log_p = log_p + size * np.log(m / v) + k * log_rest
+        p = np.exp(log_p)
         return float(p @ best[:-1] + (1 - p.sum()) * best[-1])
 
     step_m, step_v = 1e-4 * mean, 1e-4 * max(variance, mean)

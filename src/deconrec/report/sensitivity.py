@@ -23,7 +23,7 @@ def table(found: Sensitivity) -> Table:
     from rich.table import Table
 
     out = Table(title=f"bounds by odds ratio of hidden confounding ({found.dataset})", box=None)
-    out.add_column("metric")
+    out.add_column("metric", no_wrap=True)
     out.add_column("of", overflow="fold", max_width=24)
     for gamma in found.gammas:
         out.add_column(f"{gamma:g}", justify="right")
