@@ -17,10 +17,10 @@ SHAPES: dict[str, dict[str, Any]] = {
     "200 x 60": {"n_users": 200, "n_items": 60, "exposure_rate": 0.1, "unbiased_share": 0.1},
     "500 x 25": {"n_users": 500, "n_items": 25, "exposure_rate": 0.1, "unbiased_share": 0.06},
 }
-SIZE = {"400 x 150": 400, "200 x 60": 120, "500 x 25": 120}  # worlds without hidden confounding
+SIZE = {"400 x 150": 400, "200 x 60": 100, "500 x 25": 100}  # worlds without hidden confounding
 DIALS = (0.1, 0.25, 0.5, 1.0)
 SHARES = (0.01, 0.03, 0.1)
-POWER = 20  # worlds a dial and share
+POWER = 15  # worlds a dial and share
 LEVEL = 0.05
 
 

@@ -75,14 +75,16 @@ def test_the_error_is_a_sum_over_pairs_of_rows(rows: dict[str, np.ndarray]) -> N
     assert df == min(len(set(user)), len(set(item))) - 1
 
 
-def test_the_error_may_read_other_residuals(rows: dict[str, np.ndarray]) -> None:
-    """The gap reads m and the error the cross-fitted one."""
-    apart = np.zeros(60)
-    got, fitted, held = gap(**rows, apart=apart), gap(**rows), gap(**rows | {"m": apart})
-    assert got is not None
-    assert fitted is not None
-    assert held is not None
-    assert (got["gap"], got["error"]) == (fitted["gap"], held["error"])
+def test_noise_of_m_raises_the_error(rows: dict[str, np.ndarray]) -> None:
+    """By as much as residuals of a fit to all rows are smaller; never below 1."""
+    plain = gap(**rows)
+    closer, farther = (gap(**rows, fitted=rows["r"] + k * (rows["m"] - rows["r"])) for k in (0.8, 1.25))
+    assert plain is not None
+    assert closer is not None
+    assert farther is not None
+    assert closer["gap"] == plain["gap"]
+    assert closer["error"] == pytest.approx(plain["error"] / 0.8)
+    assert farther["error"] == plain["error"]
 
 
 def test_alike_weights_give_the_difference_of_means(rows: dict[str, np.ndarray]) -> None:

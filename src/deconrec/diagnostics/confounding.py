@@ -8,7 +8,7 @@ gap with the outcome itself as the loss (that of the prediction 0),
 
     p(x)   P(o = 1 | x): exposure on features, their products, and every user's and item's level    (`additive`)
     e(x)   P(the row is of the biased log | x, it is of one of them): logit e = logit p - log q + what is left
-    m(x)   E[r | x, the row is of one of the logs]
+    m(x)   E[r | x, the row is of one of the logs], cross-fitted
 
 Rows of the randomised log whose pair stands in the biased log are dropped: what is left are pairs that were not
 exposed, each with chance q, and logit e = logit p - log q exactly. Where the randomised log is small, 1 - e is
@@ -16,10 +16,10 @@ proportional to (1 - p) / p: inverse-propensity weights that carry exposed pairs
 is bounded, and a pair that one log could never hold weighs nothing: the gap is that of pairs that both could hold
 [Li2018].
 
-The gap is 0 without hidden confounding if e is right or if m is right; errors of both only enter as their product. It
-reads m fitted to all rows: weights that e balances leave the noise of m out. Its variance is that of its influence
-function, clustered by user and by item [Cameron2011] (see `error` below), and reads m cross-fitted: residuals that the
-rows themselves did not shrink.
+The gap is 0 without hidden confounding if e is right or if m is right; errors of both only enter as their product. Its
+variance is that of its influence function, clustered by user and by item [Cameron2011]; see `error` below. Where rows
+are few for what m learns, a row's noise enters once more through the m of the others; by how much is read off the
+influences with m fitted to all rows, which are as much smaller as those with m cross-fitted are larger.
 
 Source. Paper 2 [Li2023], section 4.4, for the gap; [Robinson1988] for partialling out.
 """
@@ -196,8 +196,8 @@ def confounding(data: Dataset, exposure: Additive, seed: int = 0) -> Confounding
     if np.ptp(r) < 1e-12:
         return Confounding(**plain, why="every outcome of both logs is the same")
     e = _of_the_biased_log(data, exposure, user, item, s, len(b_log))
-    m, apart = _outcomes(exposure, user, item, r, numpy_generator(seed, "diagnose/folds"))
-    found = gap(user, item, s, r, e, m, apart)
+    m, fitted = _outcomes(exposure, user, item, r, numpy_generator(seed, "diagnose/folds"))
+    found = gap(user, item, s, r, e, m, fitted)
     if found is None or found["matched"] < FEWEST:
         return Confounding(
             **plain, why="hardly any randomised row has its like in the biased log: the logs do not overlap"
@@ -212,28 +212,33 @@ def gap(
     r: np.ndarray,
     e: np.ndarray,
     m: np.ndarray,
-    apart: np.ndarray | None = None,
+    fitted: np.ndarray | None = None,
 ) -> dict[str, Any] | None:
     """L_B - L_U, its error, interval and p from rows of both logs, all (n,); None where a log weighs nothing.
 
-    s: 1 for rows of the biased log. e: P(s = 1 | x). m: predicted outcome. apart: the same, cross-fitted, which the error
-    reads; None = m.
+    s: 1 for rows of the biased log. e: P(s = 1 | x). m: predicted outcome, cross-fitted.
+    fitted: the same, fitted to all rows, which raises the error; None = it is not raised.
     """
     of_b = s > 0
     w = np.where(of_b, 1 - e, e)
     total = float(w[of_b].sum()), float(w[~of_b].sum())
     if min(total) <= 1e-9:
         return None
-    rest = r - m
-    level = float(w[of_b] @ rest[of_b]) / total[0], float(w[~of_b] @ rest[~of_b]) / total[1]
-    value = level[0] - level[1]
-    if apart is not None:
-        rest = r - apart
-    own = [float(w[side] @ rest[side]) / whole for side, whole in zip((of_b, ~of_b), total, strict=True)]
-    influence = np.where(of_b, w * (rest - own[0]) / total[0], -w * (rest - own[1]) / total[1])
+
+    def levels(prediction: np.ndarray) -> tuple[float, float, np.ndarray]:
+        """L_B and L_U, and the influence of every row on their difference."""
+        rest = r - prediction
+        of_log = [float(w[log] @ rest[log]) / n for log, n in zip((of_b, ~of_b), total, strict=True)]
+        return *of_log, np.where(of_b, w * (rest - of_log[0]) / total[0], -w * (rest - of_log[1]) / total[1])
+
+    biased, unbiased, influence = levels(m)
+    value = biased - unbiased
     size, df = error(influence, user, item)
     if not size > 0:
         return None
+    if fitted is not None:
+        inside = math.sqrt(float((levels(fitted)[2] ** 2).sum()))
+        size *= max(1.0, math.sqrt(float((influence**2).sum())) / max(inside, 1e-300))
     reach = float(t.ppf(0.975, df)) * size
     overall = float(w @ m) / float(w.sum())
     return {
@@ -243,8 +248,8 @@ def gap(
         "p": float(2 * t.sf(abs(value) / size, df)),
         "error": size,
         "df": df,
-        "biased": overall + level[0],
-        "unbiased": overall + level[1],
+        "biased": overall + biased,
+        "unbiased": overall + unbiased,
         "matched": total[1],
     }
 
@@ -296,18 +301,18 @@ def _of_the_biased_log(
 def _outcomes(
     exposure: Additive, user: np.ndarray, item: np.ndarray, r: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) m fitted to all rows, and each row's from the folds that it is not in."""
+    """(n,) m, each row's from the folds that it is not in, and m fitted to all rows."""
     shape = len(exposure.a), len(exposure.b)
     start = _at_density(exposure.cleared(), float(r.mean()))
     whole = additive.fit(Rows(user, item, r, shape), start, dispersed=True)
     fold = np.empty(len(r), np.int64)
     fold[np.lexsort((item, user))] = rng.permutation(len(r)) % FOLDS
-    apart = np.empty(len(r))
+    m = np.empty(len(r))
     for k in range(FOLDS):
         kept, held = fold != k, fold == k
-        part = additive.fit(Rows(user[kept], item[kept], r[kept], shape), whole, learn=False, rounds=12)
-        apart[held] = expit(part.at(user[held], item[held]))
-    return expit(whole.at(user, item)), apart
+        part = additive.fit(Rows(user[kept], item[kept], r[kept], shape), whole, learn=False, rounds=8)
+        m[held] = expit(part.at(user[held], item[held]))
+    return m, expit(whole.at(user, item))
 
 
 def _at_density(model: Additive, mean: float) -> Additive:
