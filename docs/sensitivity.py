@@ -1,4 +1,4 @@
-"""Measures whether bounds hold the truth when odds are off within Gamma (3 minutes), and writes the guide's table.
+"""Measures whether bounds hold the truth when odds are off within Gamma (4 minutes), and writes the guide's table.
 
 Worlds of `sim-pairs` in which exposures are drawn with the odds of their measured propensity times a hidden factor:
 `follows the outcome` (g where the outcome is 1, 1/g where it is 0: the worst there is) or `its own` (log-uniform in
