@@ -805,8 +805,8 @@ def refuse_impressions(who: str, tags: Tags, data: Dataset) -> None:
     if data.impressions is not None and not tags.impressions:
         raise DataError(
             f"{who} cannot learn from impressions: it reads whole user rows, or the factors of users and items (as "
-            "backbone=fm and residual=head do), and no context. Use a method that says so (`deconrec methods --json -`"
-            ": impressions), such as 'esmm', 'escm2-dr' or 'res-ips', or give a [biased] table of (user, item) pairs."
+            "backbone=fm and residual=head do), and no context. Use a method that says so (`deconrec methods --json "
+            "-`: impressions), such as 'esmm', 'escm2-dr' or 'res-ips', or give a [biased] table of (user, item) pairs."
         )
 
 
