@@ -1,4 +1,7 @@
-"""Measures what the guide on diagnose says (a quarter of an hour on a quiet core), and writes its table and figure; see measured.py."""
+"""Measures what the guide on diagnose says, and writes its table and figure; see measured.py.
+
+A quarter of an hour on a quiet core.
+"""
 
 from __future__ import annotations
 
