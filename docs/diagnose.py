@@ -1,7 +1,4 @@
-"""Measures what the guide on diagnose says, and writes its table and figure; see measured.py.
-
-A quarter of an hour on a quiet core.
-"""
+"""Measures what the guide on diagnose says (some twenty minutes), and writes its table and figure; see measured.py."""
 
 from __future__ import annotations
 
