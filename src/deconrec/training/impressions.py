@@ -28,7 +28,9 @@ STEPS, LEAST = (
     20,
     512,
 )  # NOTE of a pass: one step over a whole small log would leave patience nothing to count
-IMPRESSION_PRIOR = 12.0  # NOTE precision of the usual prior of `nn.impressions`, in rows: chosen on hold-outs
+# NOTE precision of the usual prior of `nn.impressions`, in rows: chosen on a few simulated worlds, some of them against
+# the truth.
+IMPRESSION_PRIOR = 12.0
 
 
 @dataclass(frozen=True, eq=False)
