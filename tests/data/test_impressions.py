@@ -341,3 +341,16 @@ def test_what_describe_says():
     assert facts["conversion_rate"] == pytest.approx(clicked["conversion"].mean())
     assert facts["click_rate"] == pytest.approx(frame["click"].mean())
     assert [c["name"] for c in facts["context"]] == ["hour", "device", "price"]
+
+
+def test_commands_over_pairs_say_that_they_read_none() -> None:
+    data, _ = dc.simulate.impressions(n_impressions=2000, n_users=200, n_items=50, seed=0)
+    model = dc.MF(dim=2).fit(data)
+    for ask in (
+        lambda: dc.diagnose(data),
+        lambda: dc.sensitivity([], data),
+        lambda: dc.evaluate(model, data),
+        lambda: dc.effects.estimate(data),
+    ):
+        with pytest.raises(DataError, match=r"reads logs of \(user, item\) pairs"):
+            ask()

@@ -30,6 +30,20 @@ from deconrec.data.validate import resolve_columns
 from deconrec.errors import DataError, DataWarning, MissingData, ParameterError
 
 
+def need_pairs(data: Dataset, who: str) -> None:
+    """Refuse a log of impressions, where a reader's space is all pairs of users and items.
+
+    Raises
+    ------
+    DataError.
+    """
+    if data.impressions is not None:
+        raise DataError(
+            f"{who} reads logs of (user, item) pairs; {data.name!r} is a log of impressions. `deconrec compare` and "
+            "`deconrec value` judge methods on it; for the rest give a [biased] table of the clicked pairs."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Impressions:
     """The table of impressions.

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from deconrec.data.dataset import Dataset
+from deconrec.data.impressions import need_pairs
 from deconrec.diagnostics import verdicts as say
 from deconrec.diagnostics.advice import advice, answer, command
 from deconrec.diagnostics.balance import balance
@@ -35,7 +36,7 @@ def diagnose(data: Dataset, *, seed: int = 0, name: str | None = None) -> Diagno
 
     Raises
     ------
-    DataError: no data set, or one with hardly any row.  ParameterError: `seed`.
+    DataError: no data set, one of impressions, or one with hardly any row.  ParameterError: `seed`.
     MissingExtra: torch is not installed.
     """
     started = time.perf_counter()
@@ -45,6 +46,7 @@ def diagnose(data: Dataset, *, seed: int = 0, name: str | None = None) -> Diagno
         )
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ParameterError(f"'seed' of diagnose must be a whole number >= 0; got {seed!r}.")
+    need_pairs(data, "diagnose")
     n_users, n_items, rows = *data.shape, len(data.biased)
     if n_users < SMALLEST[0] or n_items < SMALLEST[1] or rows < SMALLEST[2]:
         raise DataError(

@@ -10,6 +10,7 @@ import polars as pl
 
 from deconrec.data.dataset import Dataset, Log
 from deconrec.data.ids import Vocabulary, as_series
+from deconrec.data.impressions import need_pairs
 from deconrec.data.tables import read_table
 from deconrec.effects.network import At, Kind
 from deconrec.errors import DataError, ParameterError
@@ -78,6 +79,7 @@ def table_of(data: Dataset, outcomes: Any, features: bool) -> Table:
     ------
     DataError: too many cells, no rows, no outcomes, or outcomes of another shape or of other ids.
     """
+    need_pairs(data, "effects")
     if data.n_users * data.n_items > CELLS:
         raise DataError(
             f"effects holds users x items as a dense matrix of at most {CELLS:,} cells; got "

@@ -15,6 +15,7 @@ from scipy.sparse import csr_matrix
 from deconrec.base import Estimator
 from deconrec.data.dataset import Dataset, Features, Log
 from deconrec.data.ids import Vocabulary
+from deconrec.data.impressions import need_pairs
 from deconrec.errors import DataError
 
 
@@ -68,6 +69,7 @@ def population_of(models: Sequence[Estimator], data: Dataset) -> Population:
     DataError: the log that a model was trained on, no row that may judge, another task than the models', or models of
         different items.
     """
+    need_pairs(data, "evaluation of a saved model")
     first = models[0]
     for model in models:
         model._check_fitted()
@@ -122,6 +124,7 @@ def population_of(models: Sequence[Estimator], data: Dataset) -> Population:
 
 def population_of_log(data: Dataset) -> Population:
     """All pairs of a data set, and all rows of its biased log."""
+    need_pairs(data, "sensitivity")
     nothing = csr_matrix(data.shape, dtype=np.float32)
     return Population(data, nothing, len(data.biased), 0, 0)
 
