@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Json, Quiet, Root, threads
+from deconrec.cli.options import Json, Quiet, Root, split_names, threads
 
 
 def compare(
@@ -79,11 +79,6 @@ def compare(
         from deconrec.report.html import write_report
 
         output.say(f"report: {write_report(result, report)}")
-
-
-def split_names(text: str) -> list[str]:
-    """Names separated by commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def show_result(result: object) -> None:

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.compare import split_names
-from deconrec.cli.options import Json, Quiet, Root, Seed, threads
+from deconrec.cli.options import Json, Quiet, Root, Seed, split_names, threads
 
 
 def evaluate(

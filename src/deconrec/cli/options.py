@@ -61,6 +61,26 @@ def pairs_of(settings: list[str] | None) -> dict[str, str]:
     return out
 
 
+def split_names(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def split_numbers(text: str, option: str) -> list[float]:
+    """Numbers separated by commas.
+
+    Raises
+    ------
+    ParameterError.
+    """
+    from deconrec.errors import ParameterError
+
+    try:
+        return [float(part) for part in split_names(text)]
+    except ValueError as error:
+        raise ParameterError(f"{option} must be numbers separated by commas; got '{text}'.") from error
+
+
 def threads() -> None:
     """One torch thread per process, unless OMP_NUM_THREADS says otherwise."""
     import os

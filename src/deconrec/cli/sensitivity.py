@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.compare import split_names
-from deconrec.cli.options import Json, Quiet, Root, Seed, threads
+from deconrec.cli.options import Json, Quiet, Root, Seed, split_names, split_numbers, threads
 
 
 def sensitivity(
@@ -62,7 +61,7 @@ def sensitivity(
     found = run(
         models,
         data,
-        gammas=GAMMAS if gammas is None else _numbers(gammas),
+        gammas=GAMMAS if gammas is None else split_numbers(gammas, "--gammas"),
         metrics=None if metrics is None else split_names(metrics),
         propensity=propensity,
         k=k,
@@ -77,18 +76,3 @@ def sensitivity(
             output.say(sentence)
     if report is not None:
         output.say(f"report: {write_sensitivity(found, report)}")
-
-
-def _numbers(text: str) -> list[float]:
-    """Numbers separated by commas.
-
-    Raises
-    ------
-    ParameterError.
-    """
-    from deconrec.errors import ParameterError
-
-    try:
-        return [float(part) for part in split_names(text)]
-    except ValueError as error:
-        raise ParameterError(f"--gammas must be numbers separated by commas; got '{text}'.") from error

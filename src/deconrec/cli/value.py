@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.compare import split_names
-from deconrec.cli.options import Json, Quiet, Root, threads
+from deconrec.cli.options import Json, Quiet, Root, split_names, split_numbers, threads
 
 
 def value(
@@ -58,7 +57,7 @@ def value(
     found = run(
         data,
         METHODS if methods is None else split_names(methods),
-        shares=SHARES if shares is None else _numbers(shares),
+        shares=SHARES if shares is None else split_numbers(shares, "--shares"),
         seeds=range(seed, seed + seeds),
         metric=metric,
         workers=workers,
@@ -75,18 +74,3 @@ def value(
         output.say(f"picture: {write_picture(found, picture)}")
     if report is not None:
         output.say(f"report: {write_value(found, report)}")
-
-
-def _numbers(text: str) -> list[float]:
-    """Numbers separated by commas.
-
-    Raises
-    ------
-    ParameterError.
-    """
-    from deconrec.errors import ParameterError
-
-    try:
-        return [float(part) for part in split_names(text)]
-    except ValueError as error:
-        raise ParameterError(f"--shares must be numbers separated by commas; got '{text}'.") from error

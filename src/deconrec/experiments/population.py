@@ -48,6 +48,19 @@ class Population:
         return self.data.biased
 
     @property
+    def counts(self) -> dict[str, int]:
+        """What was given, left out and used, for records."""
+        return {
+            "rows_given": self.given,
+            "rows_of_training_left_out": self.trained,
+            "rows_unknown_left_out": self.unknown,
+            "rows_used": len(self.rows),
+            "users": self.data.n_users,
+            "items": self.data.n_items,
+            "pairs": int(self.size.sum()),
+        }
+
+    @property
     def outcome(self) -> np.ndarray:
         """(n,) outcomes of the rows, on the outcome's own scale."""
         scale = self.data.outcome_scale
