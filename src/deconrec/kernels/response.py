@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import numpy as np
-import torch
 from scipy.special import ndtr, ndtri
 
 CHUNK = 100_000  # rows whose temporaries are held at once
@@ -266,6 +265,8 @@ def normal_cdf(z: np.ndarray) -> np.ndarray:
     """P(N(0, 1) < z), of the shape and precision of z, exact to its last digits in the lower tail too."""
     if z.dtype == np.float64:
         return np.asarray(ndtr(z))
+    import torch  # here: methods that share this room without networks do without it
+
     # A sixth of the time of scipy's.
     tail = torch.erfc(torch.from_numpy(np.asarray(z * np.float32(-np.sqrt(0.5)), np.float32)))
     return tail.numpy() * np.float32(0.5)
