@@ -34,7 +34,7 @@ fix: setup  ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup  ## the fast tests (4 to 7 minutes on one core)
+test: setup  ## the fast tests (several minutes on one core)
 	$(BIN)/pytest
 
 slow: setup  ## the slow tests: statistics over many worlds

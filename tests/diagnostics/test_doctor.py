@@ -173,7 +173,7 @@ def test_odd_data_are_answered() -> None:
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(DataError, match=r"needs a deconrec\.Dataset"):
-        dc.diagnose("coat")  # type: ignore[arg-type]
+        dc.diagnose("coat")  # type: ignore[arg-type]  # a name is no data set: that is the test
     data = world(0.0, n_users=30, n_items=12)
     with pytest.raises(ParameterError, match="'seed' of diagnose"):
         dc.diagnose(data, seed=-1)

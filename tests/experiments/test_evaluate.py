@@ -200,7 +200,7 @@ def test_what_is_refused(world: dict[str, Any]) -> None:
     with pytest.raises(UnknownName, match="there is no propensity 'logistic'; did you mean 'logistic-mf'"):
         evaluate(model, log, propensity="logistic")
     with pytest.raises(ParameterError, match="'estimator' must be one of"):
-        evaluate(model, log, estimator="dm")  # type: ignore[arg-type]
+        evaluate(model, log, estimator="dm")  # type: ignore[arg-type]  # no such estimator: that is the test
     with pytest.raises(ParameterError, match="has no '='"):
         evaluate(model, log, propensity="popularity:power")
     with pytest.raises(ParameterError, match="'folds' of evaluate must be at least 2"):

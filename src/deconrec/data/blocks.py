@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 SIZE = 1 << 23  # bytes of text in a block
 BOM = b"\xef\xbb\xbf"
@@ -33,7 +33,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        file: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment]
+        file = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
         if file.read(len(BOM)) != BOM:
             file.seek(0)
         yield file

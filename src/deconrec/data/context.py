@@ -261,7 +261,7 @@ class Context:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def take(self, rows: np.ndarray) -> Context:
+    def take(self, rows: np.ndarray | slice) -> Context:
         """The context of these rows."""
         return Context(self.schema, self.codes[rows], self.numbers[rows])
 

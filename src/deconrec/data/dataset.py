@@ -110,8 +110,8 @@ class Log:
     def __len__(self) -> int:
         return len(self.user)
 
-    def take(self, rows: np.ndarray) -> Log:
-        """The log of these rows (a boolean mask or positions)."""
+    def take(self, rows: np.ndarray | slice) -> Log:
+        """The log of these rows (a boolean mask, positions or a slice)."""
         context = None if self.context is None else self.context.take(rows)
         stamp, weight, p = (
             None if c is None else c[rows] for c in (self.timestamp, self.weight, self.propensity)

@@ -28,7 +28,7 @@ def write_log(data: Dataset, log: Log, path: Path) -> None:
         _check_tokens(data.users, data.items)
 
     def table(rows: slice) -> pl.DataFrame:
-        frame = data.frame(log.take(rows))  # type: ignore[arg-type]  # a slice is a choice of rows too
+        frame = data.frame(log.take(rows))
         return _typed_names(frame, ("user_id", "item_id")) if atomic else frame
 
     _sink(_batches(table, len(log)), path)

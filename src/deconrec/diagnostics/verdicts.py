@@ -214,9 +214,9 @@ def balanced(covariates: Sequence[Covariate]) -> Verdict:
         f"between exposed and all pairs (most: {worst.name}, {worst.before:+.2f})"
     )
     for name in worst.after:
-        left = [c for c in covariates if abs(c.after[name]) > LARGE]
-        end = max(covariates, key=lambda c, name=name: abs(c.after[name]))  # type: ignore[misc]
-        said += f"; weighted by {name}, {len(left)} do (most: {end.name}, {end.after[name]:+.2f})"
+        sizes = [abs(c.after[name]) for c in covariates]
+        left, end = sum(size > LARGE for size in sizes), covariates[sizes.index(max(sizes))]
+        said += f"; weighted by {name}, {left} do (most: {end.name}, {end.after[name]:+.2f})"
     return Verdict("BALANCE", "found" if before else "not found", f"{said}.", unseen)
 
 

@@ -258,6 +258,10 @@ def answers_of(
                 so_far += int(inside.sum())
                 user = np.repeat(block, inside.sum(1)).astype(np.int32)
                 every.append((user, scores[inside].astype(np.float32), share[inside]))
+    sorted_all = None
+    if every:
+        users, scores_of, mass = zip(*every, strict=True)
+        sorted_all = np.concatenate(users), np.concatenate(scores_of), np.concatenate(mass)
     return Answers(
         score,
         population.outcome,
@@ -265,7 +269,7 @@ def answers_of(
         gains,
         best,
         {name: Guess(*both) for name, both in sums.items()},
-        tuple(np.concatenate(c) for c in zip(*every, strict=True)) if every else None,  # type: ignore[arg-type]
+        sorted_all,
         at if every else None,
     )
 
