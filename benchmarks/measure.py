@@ -18,7 +18,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-CASES = ("steps", "rows", "deconf", "ranking", "ingest", "import")
+from benchmarks.peer import Elsewhere
+
+CASES = ("steps", "rows", "deconf", "ranking", "ingest", "grounded", "import")
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("deconrec", "numpy", "scipy", "polars", "torch", "scikit-learn", "typer")
 
@@ -38,19 +40,20 @@ def one_thread() -> None:
 
 
 def in_turn(
-    sides: Mapping[str, Callable[[], Any]], repetitions: int
+    sides: Mapping[str, Callable[[], Any]], repetitions: int, *, warm: bool = True
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """(what each side returned, its wall seconds). Sides take turns, so that a busy moment hits all of them.
 
-    A first turn is made for the results, and not timed.
+    warm: make a first turn that is not timed. Work in a process of its own tells its seconds itself.
     """
-    results = {name: work() for name, work in sides.items()}
+    results = {name: work() for name, work in sides.items()} if warm else {}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repetitions):
         for name, work in sides.items():
             started = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - started)
+            results[name] = work()
+            passed = time.perf_counter() - started
+            seconds[name].append(results[name].seconds if isinstance(results[name], Elsewhere) else passed)
     return results, seconds
 
 
@@ -59,7 +62,8 @@ def run(case: str, *, tiny: bool = False, memory: bool | None = None) -> Record:
     module = case_module(case)
     setting = module.TINY if tiny else module.FULL
     repetitions = 1 if tiny else module.REPETITIONS
-    results, seconds = in_turn(module.sides(**setting), repetitions)
+    warm = getattr(module, "WARM", True)
+    results, seconds = in_turn(module.sides(**setting), repetitions, warm=warm)
     if hasattr(module, "agree"):
         module.agree(results)
     with_memory = module.MEMORY if memory is None else memory
@@ -78,12 +82,20 @@ def run(case: str, *, tiny: bool = False, memory: bool | None = None) -> Record:
                 "ratio": median[name] / median[module.REFERENCE],
                 "peak_mib": peak(case, name, tiny=tiny) if with_memory else None,
             }
+            | told(results[name])
             for name, values in seconds.items()
         },
         "date": datetime.now(UTC).date().isoformat(),
         "versions": versions(),
         "machine": machine(),
     }
+
+
+def told(result: Any) -> dict[str, Any]:
+    """What work in a process of its own says of itself."""
+    if not isinstance(result, Elsewhere):
+        return {}
+    return {"peak_mib": result.peak_mib, "found": result.found}
 
 
 # ---------------------------------------------------------------------- memory
