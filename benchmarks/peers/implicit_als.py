@@ -1,4 +1,4 @@
-"""implicit's ALS on (user, item, rating) arrays, and the 20 best unseen items of some users; run in its own environment.
+"""ALS of implicit on (user, item, rating) arrays, and the 20 best unseen items of users; its environment runs it.
 
 Arguments: the folder of the arrays, factors, users to recommend to.
 """
