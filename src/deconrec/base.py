@@ -925,6 +925,10 @@ class ExposureModel(Parameterised, ABC):
         """(B, n_items) P(a_ui = 1 | z_u), without gradient."""
 
     @abstractmethod
+    def moved(self, code: np.ndarray) -> Self:
+        """The model over other items; code (n_items,): each one here, or -1 for a new one, which says nothing."""
+
+    @abstractmethod
     def _state(self) -> dict[str, np.ndarray]:
         """Learned arrays by name."""
 

@@ -373,5 +373,6 @@ def test_more_rows_are_learned_without_a_new_start() -> None:
     assert error(new) < error(old)
     with pytest.raises(DataError, match="item features that the model was fitted to"):
         old.update(replace(after, item_features=None))
-    with pytest.raises(DataError, match="exposure model 'svd'"):
-        make("grounded-gp:exposure=poisson+draws=4+burn=2").fit(before).update(after)
+    for exposure in ("poisson", "vae"):
+        settled = make(f"grounded-gp:exposure={exposure}+exposure.dim=8+draws=60").fit(before, refit=True)
+        assert error(settled.update(after)) < error(settled)

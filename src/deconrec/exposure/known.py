@@ -85,6 +85,12 @@ class KnownConfounder(ExposureModel):
         """Refused, as `decode`."""
         self.decode(rows.r)
 
+    def moved(self, code: np.ndarray) -> KnownConfounder:
+        """The same model: items have no part in it."""
+        out = self.clone()
+        out.columns_ = self.columns_
+        return out
+
     def _state(self) -> dict[str, np.ndarray]:
         return {"columns": self.columns_}
 

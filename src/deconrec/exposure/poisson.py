@@ -40,6 +40,7 @@ from deconrec.parameters import Search, parameter
 from deconrec.random import numpy_generator
 
 FOLD_IN = 50  # NOTE updates of a new user's factors; after 30 they move by less than 1e-3 of themselves
+NEVER = 1e300  # rate of the Gamma posterior of an item whose factors are 0
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -136,6 +137,18 @@ class PoissonExposure(ExposureModel):
         mean = theta @ (self.item_shape_ / self.item_rate_)[held].T
         logits: np.ndarray = np.log(np.expm1(np.clip(mean, 1e-12, 500.0)))
         return logits
+
+    def moved(self, code: np.ndarray) -> PoissonExposure:
+        """The model over other items; code (n_items,): each one here, or -1 for a new one, which says nothing.
+
+        A new item's rate is known to be 0: its rows belong to no factor.
+        """
+        out = self.clone()
+        known = (code >= 0)[:, None]
+        out.item_shape_ = np.where(known, self.item_shape_[code], self.shape)
+        out.item_rate_ = np.where(known, self.item_rate_[code], NEVER)
+        out.bound_, out.check_ = self.bound_, self.check_
+        return out
 
     def _state(self) -> dict[str, np.ndarray]:
         out = {"item_shape": self.item_shape_, "item_rate": self.item_rate_, "bound": self.bound_}

@@ -144,6 +144,28 @@ class VAEExposure(ExposureModel):
         logits: np.ndarray = z @ weight.T + bias
         return logits
 
+    @torch.no_grad()
+    def moved(self, code: np.ndarray) -> VAEExposure:
+        """The model over other items; code (n_items,): each one here, or -1 for a new one, which says nothing.
+
+        A new item adds nothing to the code and is as likely as the least likely known one, whoever is asked for. Its
+        rows count in the length of a user's history.
+        """
+        known, at = torch.from_numpy(code >= 0), torch.from_numpy(np.maximum(code, 0))
+        old = self.nets_.exposure
+        net = ExposureVAE(len(code), self.dim, self.dropout, None).to(self.device)
+        net.load_state_dict(
+            {
+                "encoder.items": torch.where(known[:, None], old.encoder.items[at], 0.0),
+                "encoder.bias": old.encoder.bias,
+                "decode.weight": torch.where(known[:, None], old.decode.weight[at], 0.0),
+                "decode.bias": torch.where(known, old.decode.bias[at], old.decode.bias.min()),
+            }
+        )
+        out = self.clone()
+        out.nets_, out.check_ = Nets(exposure=net).eval(), self.check_
+        return out
+
     def _state(self) -> dict[str, np.ndarray]:
         nets = {k: v.detach().cpu().numpy() for k, v in self.nets_.state_dict().items()}
         return nets if self.check_ is None else nets | self.check_._state()

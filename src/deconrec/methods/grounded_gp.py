@@ -67,6 +67,7 @@ from deconrec.methods.wmf import WMF
 from deconrec.parameters import nuisance, parameter
 from deconrec.random import numpy_generator
 
+OF_EXPOSURES = {name: EXPOSURE_MODELS[name] for name in ("svd", "vae", "poisson")}
 # NOTE prior variances: a few randomised rows are not to order items by counts, nor to turn parts around
 SHIFT, KAPPA, SLOPE = (1.0, 0.05, 0.05), 0.05, 0.05
 LEVELS = 12  # NOTE distinct ratings up to which they are levels; beyond, they are continuous
@@ -92,7 +93,7 @@ class GroundedGP(Estimator):
     unbiased: bool = parameter(True, "read the randomised log, where there is one")
     rank: int = parameter(32, "kernel features of user and of item features, at most", low=1)
     exposure_kernel: bool = parameter(True, "let substitute confounders say which users and items are alike")
-    exposure: ExposureModel = nuisance(SVDExposure, "exposure model, fitted first", EXPOSURE_MODELS)
+    exposure: ExposureModel = nuisance(SVDExposure, "exposure model, fitted first", OF_EXPOSURES)
     exposure_rank: int = parameter(12, "principal components of z that are read, at most", low=1)
     affinity: FactorEstimator = nuisance(
         partial(WMF, reads="exposures"),
@@ -179,16 +180,11 @@ class GroundedGP(Estimator):
 
         Raises
         ------
-        DataError: another kind of outcome or features, or an exposure model other than "svd".  NotFitted.
+        DataError: another kind of outcome or features.  NotFitted.
         """
         self._check_fitted()
         if not isinstance(data, Dataset):
             raise DataError(f"update of GroundedGP needs a deconrec.Dataset; got {type(data).__name__}.")
-        if self.exposure_kernel and not isinstance(self.exposure_, SVDExposure):
-            raise DataError(
-                "update of GroundedGP needs the exposure model 'svd', whose map can be moved to other items; got "
-                f"{self.exposure_!r}. Fit anew."
-            )
         for side, n in (("user", self.spec_.n_user_features), ("item", self.spec_.n_item_features)):
             features = getattr(data, f"{side}_features")
             got = 0 if features is None else features.values.shape[1]
@@ -322,7 +318,7 @@ class GroundedGP(Estimator):
         model: ExposureModel | None = None
         before = self._before
         if before is not None:
-            if isinstance(before.exposure_model, SVDExposure):
+            if before.exposure_model is not None:
                 code = before.items_.encode(data.items.values).astype(np.int64)
                 model = self.exposure_ = before.exposure_model.moved(code)
             return before.likeness_.again(data, model)
