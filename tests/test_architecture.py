@@ -26,6 +26,7 @@ LADDER: dict[str, float] = {
     "exposure": 3,
     "base": 2,
     "parameters": 2,
+    "folding": 2,
     "saving": 2,
     "torch_estimator": 2,
     "factor_estimator": 2,
@@ -45,6 +46,8 @@ LADDER: dict[str, float] = {
 SAME_CONCEPT = {
     ("base", "parameters"),
     ("base", "saving"),
+    ("base", "folding"),
+    ("folding", "base"),
     ("saving", "base"),
     ("torch_estimator", "base"),
     ("factor_estimator", "base"),
