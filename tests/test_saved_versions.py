@@ -170,7 +170,7 @@ def test_a_description_beyond_bounds(folder, monkeypatch):
 def test_parameters_cannot_ask_for_memory_that_the_arrays_do_not_bear_out(folder, dim):
     about = json.loads((folder / "model.json").read_text())
     rewrite(folder, params=about["params"] | {"dim": dim})
-    with pytest.raises(FileError, match="must have the shape|damaged"):
+    with pytest.raises(FileError, match=r"must have the shape|damaged"):
         load_model(folder)
 
 
