@@ -27,6 +27,10 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter; nested by a dot. May be repeated."),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option("--track", metavar="mlflow:URI", help="Note the run in an MLflow store (default: nowhere)."),
+]
 History = Annotated[
     str | None,
     typer.Option("--history", metavar="FILE", help="Rows user_id, item_id, rating of users to fold in."),
