@@ -76,11 +76,12 @@ def test_what_a_folder_says_of_its_model(folder):
     data = confounded()[0]
     about = read_about(folder)
     assert about["about"]["data"]["biased_rows"] == len(data.biased)
-    assert about["about"]["data"]["unbiased_rows"] == 0  # MF was not given them
+    assert about["about"]["data"]["unbiased_rows"] == len(data.unbiased)
+    assert about["about"]["data"]["mean_unbiased"] == data.outcome(data.unbiased).mean()
     assert about["about"]["protocol"]["stopped_on"] == "a part of the biased log, drawn by the seed"
     assert about["about"]["features"]["user"]["names"] == list(data.user_features.names)
     assert about["about"]["diagnosis"] is None
-    assert about["unbiased_rows"] == 0
+    assert about["unbiased_rows"] == 0  # MF makes no use of them
     assert about["params"]["dim"] == 2
     assert load_model(folder).about_ == about["about"]
 

@@ -47,20 +47,16 @@ class Study:
         """(parameters, outcome, state) of the trials that were finished, in order."""
         if self._study is None:
             return []
-        found = []
+        whole: dict[int, tuple[dict[str, Any], Tried, str]] = {}
         for trial in self._study.get_trials(deepcopy=False):
             about = trial.user_attrs.get("deconrec")
             if about is not None and trial.state.is_finished():  # one that was half written is made again
                 scores = tuple(float(s) for s in about["scores"])
                 tried = Tried(scores, float(about["seconds"]), str(about["failed"]))
                 params = {n: tuple(v) if isinstance(v, list) else v for n, v in about["params"].items()}
-                found.append((int(about["number"]), params, tried, str(about["state"])))
-        whole = {number: rest for number, *rest in found}
-        out = []
-        while len(out) in whole:
-            params, tried, state = whole[len(out)]
-            out.append((params, tried, state))
-        return out
+                whole[int(about["number"])] = params, tried, str(about["state"])
+        last = next(n for n in range(len(whole) + 1) if n not in whole)
+        return [whole[n] for n in range(last)]
 
     def keep(self, search: Searcher) -> None:
         """Write the last trial of a search."""

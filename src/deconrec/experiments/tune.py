@@ -309,7 +309,11 @@ def _record(
         trials=trials,
         importance=importance(search),
         command=fit_command(
-            method, dataset, {**settings, **{k: as_text(v) for k, v in found.params.items()}}, root
+            method,
+            dataset,
+            {**settings, **{k: as_text(v) for k, v in found.params.items()}},
+            root,
+            search.seed,
         ),
         answer=_answer(found, best, gain, protocol),
         resumed=resumed,
@@ -369,10 +373,13 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def fit_command(method: str, data: str, values: Mapping[str, str], root: str | Path | None) -> str:
+def fit_command(
+    method: str, data: str, values: Mapping[str, str], root: str | Path | None, seed: int = 0
+) -> str:
     """The command line that fits a method with these values."""
     words = ["deconrec", "fit", method, data]
     for name, text in values.items():
         words += ["--set", f"{name}={text}"]
     words += [] if root is None else ["--root", str(root)]
+    words += ["--seed", str(seed)] if seed else []
     return shlex.join([*words, "--out", "model"])
