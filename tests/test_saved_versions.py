@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import random
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -277,3 +281,36 @@ def test_a_model_that_is_replaced_while_it_is_read(model, folder, monkeypatch):
 
     monkeypatch.setattr(OpenFolder, "read", slow)
     assert load_model(folder).dim == 3
+
+
+SAVES = """
+import itertools, sys
+from deconrec.saving import load_model
+one, other = load_model(sys.argv[1]), load_model(sys.argv[2])
+print("ready", flush=True)
+for turn in itertools.count():
+    (one, other)[turn % 2].save(sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_saver_that_is_killed_leaves_the_earlier_model_or_the_new_one(model, tmp_path, kills):
+    other = MF(dim=3, epochs=1).fit(confounded()[0])
+    one, two, target = (tmp_path / name for name in ("one", "two", "target"))
+    model.save(one)
+    other.save(two)
+    other.save(target)
+    rng = random.Random(0)
+    for _ in range(kills):
+        child = subprocess.Popen(
+            [sys.executable, "-c", SAVES, str(one), str(two), str(target)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        end = time.monotonic() + rng.uniform(0.1, 1.0)
+        while time.monotonic() < end:
+            assert load_model(target).dim in (2, 3)  # and while it is at work
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        assert load_model(target).dim in (2, 3)

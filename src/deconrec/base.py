@@ -655,7 +655,7 @@ class Estimator(Parameterised, ABC):
 
     # ------------------------------------------------------------------ saving
     def save(self, path: str | Path) -> Path:
-        """Write the model to a folder: JSON, safetensors and Parquet, never a pickle; replaces a saved model whole.
+        """Write the model to a folder: JSON and safetensors, never a pickle; replaces a saved model whole.
 
         Raises
         ------
