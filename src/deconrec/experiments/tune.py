@@ -122,20 +122,25 @@ def tune(
         | {"fingerprint": first.fingerprint},
     }
     held = len(parts.holdout.data.biased) / max(len(parts.train.biased), 1)
-    return _record(
-        opened.name,
-        method,
-        settings or {},
-        search,
-        found,
-        study.name,
-        storage,
-        protocol_,
-        root,
-        splits,
-        resumed,
-        started,
-        0.0 if opened.fresh else held,
+    best = next((t for t in found.trials if t.params == found.params), None)
+    gain = _gain(best, found.trials[0], splits, 0.0 if opened.fresh else held)
+    values = {**(settings or {}), **{name: as_text(value) for name, value in found.params.items()}}
+    return Tuned(
+        dataset=opened.name,
+        method=method,
+        study=study.name,
+        storage=storage,
+        protocol=protocol_,
+        params=finite(found.params),
+        gain=gain,
+        space={name: finite(asdict(one)) for name, one in search.space.items()},
+        trials=[_kept(number, trial) for number, trial in enumerate(found.trials)],
+        importance=importance(search),
+        command=fit_command(method, opened.name, values, root, seed),
+        answer=_answer(found, gain, protocol_),
+        resumed=resumed,
+        environment=environment() | {"seconds": time.perf_counter() - started},
+        **finite({"score": found.score, "default": found.default}),
     )
 
 
@@ -264,61 +269,15 @@ class _Run:
 
 
 # ---------------------------------------------------------------------- the record
-def _record(
-    dataset: str,
-    method: str,
-    settings: Mapping[str, str],
-    search: Searcher,
-    found: Searched,
-    name: str,
-    storage: str | None,
-    protocol: dict[str, Any],
-    root: str | Path | None,
-    splits: int,
-    resumed: int,
-    started: float,
-    shared: float,
-) -> Tuned:
-    best = next((t for t in found.trials if t.params == found.params), None)
-    own = found.trials[0]
-    gain = _gain(best, own, splits, shared)
-    trials = [
-        TunedTrial(
-            number=n,
-            params=finite(t.params),
-            scores=list(t.scores),
-            state=t.state,
-            seconds=t.seconds,
-            failed=t.failed,
-            **finite({"score": t.score}),
-        )
-        for n, t in enumerate(found.trials)
-    ]
-    return Tuned(
-        dataset=dataset,
-        method=method,
-        study=name,
-        storage=storage,
-        protocol=protocol,
-        params=finite(found.params),
-        gain=gain,
-        space={
-            n: {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(s).items()}
-            for n, s in search.space.items()
-        },
-        trials=trials,
-        importance=importance(search),
-        command=fit_command(
-            method,
-            dataset,
-            {**settings, **{k: as_text(v) for k, v in found.params.items()}},
-            root,
-            search.seed,
-        ),
-        answer=_answer(found, best, gain, protocol),
-        resumed=resumed,
-        environment=environment() | {"seconds": time.perf_counter() - started},
-        **finite({"score": found.score, "default": found.default}),
+def _kept(number: int, trial: Trial) -> TunedTrial:
+    return TunedTrial(
+        number=number,
+        params=finite(trial.params),
+        scores=list(trial.scores),
+        state=trial.state,
+        seconds=trial.seconds,
+        failed=trial.failed,
+        **finite({"score": trial.score}),
     )
 
 
@@ -338,9 +297,7 @@ def _gain(best: Trial | None, own: Trial, splits: int, shared: float) -> dict[st
     return {"mean": float(difference.mean()), "error": error, "n": n}
 
 
-def _answer(
-    found: Searched, best: Trial | None, gain: Mapping[str, Any] | None, protocol: Mapping[str, Any]
-) -> list[str]:
+def _answer(found: Searched, gain: Mapping[str, Any] | None, protocol: Mapping[str, Any]) -> list[str]:
     counts = {s: sum(t.state == s for t in found.trials) for s in ("complete", "pruned", "failed")}
     made = f"{len(found.trials)} trials: {counts['complete']} complete, {counts['pruned']} given up after one split"
     said = [f"{made}, {counts['failed']} failed."] if counts["failed"] else [f"{made}."]
