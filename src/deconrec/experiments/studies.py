@@ -13,6 +13,8 @@ from typing import Any
 from deconrec.errors import ParameterError
 from deconrec.experiments.search import Searcher, Tried, distributions_of, optuna_of
 
+FEWEST = 4  # NOTE values of a parameter among the trials, below which its importance is not told
+
 
 class Study:
     """The record of one search; in memory only where there is no storage.
@@ -116,8 +118,9 @@ def importance(search: Searcher) -> dict[str, float]:
     if len(complete) < 10 or len(search.space) < 2:
         return {}
     study = search.study()
-    # Trials at the method's own value say nothing of a parameter whose own value lies outside its range.
-    names = [n for n in search.space if all(n in search.own | t.params for t in complete)]
+    # A parameter whose own value lies outside its range is in no trial that left it; one of few values says nothing.
+    each = [search.own | t.params for t in complete]
+    names = [n for n in search.space if all(n in v for v in each) and len({v[n] for v in each}) >= FEWEST]
     if len(names) < 2:
         return {}
     try:
