@@ -16,16 +16,19 @@ LADDER: dict[str, float] = {
     "report": 7,
     "serve": 7,
     "experiments": 6,
+    "adapters": 5,
     "checks": 5,
     "diagnostics": 5,
     "effects": 5,
     "catalogue": 5,
+    "batch": 3,
     "methods": 4,
     "simulate": 4,
     "propensity": 3,
     "exposure": 3,
     "base": 2,
     "parameters": 2,
+    "folding": 2,
     "saving": 2,
     "torch_estimator": 2,
     "factor_estimator": 2,
@@ -45,6 +48,8 @@ LADDER: dict[str, float] = {
 SAME_CONCEPT = {
     ("base", "parameters"),
     ("base", "saving"),
+    ("base", "folding"),
+    ("folding", "base"),
     ("saving", "base"),
     ("torch_estimator", "base"),
     ("factor_estimator", "base"),
@@ -138,6 +143,30 @@ def test_no_pickle() -> None:
                     k for k in node.keywords if k.arg == "allow_pickle" and ast.unparse(k.value) == "False"
                 ]
                 assert safe, f"{path}:{node.lineno}: np.load without allow_pickle=False"
+
+
+def test_nothing_is_evaluated() -> None:
+    """No text becomes code, nothing unsafe is read, and no shell is started; a check evaluates a method's own repr."""
+    banned = {
+        "eval",
+        "exec",
+        "compile",
+        "os.system",
+        "os.popen",
+        "yaml.load",
+        "yaml.unsafe_load",
+        "__import__",
+    }
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            if (path.name, name) == ("contract.py", "eval"):
+                continue
+            assert name not in banned, f"{path}:{node.lineno} calls {name}"
+            shell = [k for k in node.keywords if k.arg == "shell" and ast.unparse(k.value) != "False"]
+            assert not shell, f"{path}:{node.lineno} starts a shell"
 
 
 def test_no_import_cycles() -> None:

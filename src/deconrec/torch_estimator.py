@@ -28,6 +28,7 @@ from deconrec.evaluation.rating import auc, logloss, mse
 from deconrec.losses.elementwise import ErrorKind, error
 from deconrec.nn.backbone import BACKBONE_DOC, BACKBONES, density_logit, pair_net
 from deconrec.nn.mf import fold_in
+from deconrec.nn.restoring import check_sizes
 from deconrec.pairs import NO_TABLES, Pairs, Rows, Tables
 from deconrec.parameters import Parameterised, Search, parameter
 from deconrec.random import seed_sequence
@@ -198,6 +199,7 @@ class TorchEstimator(Estimator):
                 elif isinstance(fitted, Propensity | ExposureModel):
                     fitted._restore(_below(state, f"{name}."), self.spec_)
                 setattr(self, f"{name}_", fitted)
+            check_sizes(lambda: self.nets(self.spec_), _below(state, "nets."))
             self.nets_ = self.nets(self.spec_)
         arrays = {k: torch.from_numpy(np.array(v)) for k, v in _below(state, "nets.").items()}
         self.nets_.load_state_dict(arrays)

@@ -20,6 +20,7 @@ from deconrec.cli import (
     reproduce,
     sensitivity,
     simulate,
+    tune,
     value,
 )
 
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command("fit")(fit.fit)
     app.command("predict")(predict.predict)
     app.command("recommend")(recommend.recommend)
+    app.command("tune")(tune.tune)
     app.command("compare")(compare.compare)
     app.command("reproduce")(reproduce.reproduce)
     app.command("evaluate")(evaluate.evaluate)
