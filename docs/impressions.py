@@ -71,8 +71,8 @@ def table(m: dict[str, Any]) -> str:
     """Errors, and differences to the floors."""
     dials = list(m["errors"])
     lines = [
-        f"Mean squared error of pCVR against the truth, times 1000: mean over {m['worlds']} worlds a dial with its 95 % "
-        "interval.",
+        f"Mean squared error of pCVR against the truth, times 1000: mean over {m['worlds']} worlds a dial with its 95 "
+        "% interval.",
         "",
         "| method | " + " | ".join(f"dial {d}" for d in dials) + " |",
         "| --- |" + " --- |" * len(dials),
@@ -87,8 +87,9 @@ def table(m: dict[str, Any]) -> str:
         found = tests(m, floor)
         lines += [
             "",
-            f"Difference to `{floor}`, times 1000 (below 0: better), with its 95 % interval; p of the paired t-test over "
-            f"worlds, Holm-corrected over the {len(found)} comparisons of this table; bold where it is below {LEVEL:g}.",
+            f"Difference to `{floor}`, times 1000 (below 0: better), with its 95 % interval; p of the paired t-test "
+            f"over worlds, Holm-corrected over the {len(found)} comparisons of this table; bold where it is below "
+            f"{LEVEL:g}.",
             "",
             f"| method against `{floor}` | " + " | ".join(f"dial {d}" for d in dials) + " |",
             "| --- |" + " --- |" * len(dials),

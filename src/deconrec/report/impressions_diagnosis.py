@@ -28,8 +28,8 @@ def figures(record: Record) -> list[Figure]:
             (
                 "What the test could find",
                 draw.power("power", c["power"], c["smallest_gap"]),
-                f"Chance of finding a true gap with so many forced clicks: 80 % from {c['smallest_gap']:.3f} on. Gaps to "
-                "the left of the line may be there unseen.",
+                f"Chance of finding a true gap with so many forced clicks: 80 % from {c['smallest_gap']:.3f} on. Gaps "
+                "to the left of the line may be there unseen.",
             )
         )
     if o["tail_curve"]:
@@ -37,8 +37,8 @@ def figures(record: Record) -> list[Figure]:
             (
                 "The tail of the weights 1 / pCTR",
                 draw.tail("tail", o["tail_curve"]),
-                "How much of the weight the heaviest clicks hold. On the dashed line all clicks weigh alike; the more the "
-                f"curve rises at its left, the fewer clicks decide. Effective: {o['ess_share']:.0%} of the clicks.",
+                "How much of the weight the heaviest clicks hold. On the dashed line all clicks weigh alike; the more "
+                f"the curve rises at its left, the fewer clicks decide. Effective: {o['ess_share']:.0%} of the clicks.",
             )
         )
     if record["calibration"] is not None:
@@ -94,9 +94,9 @@ def _rates(clicks: Record) -> Figure:
     return (
         "Mean pCVR, by whom you believe",
         plots.forest("rates", alt, rows, "conversions per click"),
-        "The first line holds for all impressions if clicks have nothing to do with conversions; the second if they have "
-        f"no more to do with them than pCTR knows. {end} With nothing assumed of impressions without a click, the mean is "
-        f"anywhere from {clicks['least']:.1%} to {clicks['most']:.1%}.",
+        "The first line holds for all impressions if clicks have nothing to do with conversions; the second if they "
+        f"have no more to do with them than pCTR knows. {end} With nothing assumed of impressions without a click, the "
+        f"mean is anywhere from {clicks['least']:.1%} to {clicks['most']:.1%}.",
     )
 
 
@@ -123,7 +123,7 @@ def _balance(columns: list[Record]) -> Figure:
     shown = f" The {draw.MOST} largest of {len(columns)} columns." if len(columns) > draw.MOST else ""
     return (
         "Balance of what is measured",
-        draw.love("love", columns),
+        draw.love("love", [{**c, "side": "" if c["side"] == "context" else c["side"]} for c in columns]),
         f"Clicked impressions against all impressions. Hollow: before weighting; {'; '.join(marks)}. Marks that stay "
         f"outside the dotted lines (0.1) are what weights leave out of balance.{shown}",
     )

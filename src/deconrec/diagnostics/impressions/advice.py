@@ -45,8 +45,8 @@ def answer(c: Confounding, e: Evidence, labels: Clicks, given: tuple[Advice, ...
     elif c.found:
         part = 0.0 if c.naive is None else c.naive - c.gap
         said = [
-            f"Yes, hidden confounding of click and conversion shows: what is measured does not explain {c.gap:+.3f} of a "
-            f"conversion rate of {rate:.3f} (95 % interval {c.low:+.3f} to {c.high:+.3f}).",
+            f"Yes, hidden confounding of click and conversion shows: what is measured does not explain {c.gap:+.3f} of "
+            f"a conversion rate of {rate:.3f} (95 % interval {c.low:+.3f} to {c.high:+.3f}).",
             f"Weights by pCTR account for {part:+.3f} of the difference and cannot touch the rest.",
             f"Made for the rest: {', '.join(able)}."
             if able
@@ -98,8 +98,8 @@ def _combined(e: Evidence) -> Advice:
     return Advice(
         ("mf-combined",),
         "may",
-        "Reads the forced clicks without a correction: the fair opponent of every method that reads them. What does not "
-        "beat it has shown that rows help, not that its correction does.",
+        "Reads the forced clicks without a correction: the fair opponent of every method that reads them. What does "
+        "not beat it has shown that rows help, not that its correction does.",
     )
 
 
@@ -114,8 +114,8 @@ def _residual(c: Confounding, e: Evidence) -> Advice:
         return Advice(
             RESIDUAL,
             "may",
-            "They make clicks and forced clicks agree on how often conversions occur; these agree as far as can be told, "
-            "so there is little to gain.",
+            "They make clicks and forced clicks agree on how often conversions occur; these agree as far as can be "
+            "told, so there is little to gain.",
         )
     if e.rows < HUNDREDS:
         return Advice(
@@ -133,8 +133,8 @@ def _residual(c: Confounding, e: Evidence) -> Advice:
 
 def _entire(c: Confounding) -> Advice:
     why = (
-        "They learn click and conversion together over all impressions, which is what helps where clicks are few; their "
-        "correction is by pCTR"
+        "They learn click and conversion together over all impressions, which is what helps where clicks are few; "
+        "their correction is by pCTR"
     )
     if c.found:
         return Advice(ENTIRE, "may", f"{why}, and the hidden part stays.")

@@ -2,8 +2,8 @@
 
     d = (mean over the clicked rows - mean over all impressions) / standard deviation over all impressions
 
-before weighting, and with every clicked row weighted. Beside the context stand how many impressions the user and the item
-have, as the log of 1 + rows. A category is a column a value.
+before weighting, and with every clicked row weighted. Beside the context stand how many impressions the user and the
+item have, as the log of 1 + rows. A category is a column a value.
 """
 
 from __future__ import annotations

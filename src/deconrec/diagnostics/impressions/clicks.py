@@ -28,8 +28,8 @@ AT_ONCE = 1 << 17  # impressions that are answered at a time
 def click_propensities(data: Dataset, seed: int = 0) -> Propensities | None:
     """The default propensity of a log's clicks; None where it is the same for every clicked row.
 
-    Weights of the result are sample weight over propensity; with sample weights, calibration is read off a draw in which
-    an impression stands as often as it weighs.
+    Weights of the result are sample weight over propensity; with sample weights, calibration is read off a draw in
+    which an impression stands as often as it weighs.
     """
     shown = data.impressions
     assert shown is not None

@@ -4,7 +4,7 @@ Without hidden confounding, whether an impression converts when clicked does not
 click, given what is measured of it. Clicked rows (B) and rows whose click was forced (U) then have the same mean
 conversion at the same measured things. The gap, its weights and its error are those of `diagnostics.confounding`, with
 
-    p(x)   P(o = 1 | x): clicks on the context, products of its columns, and every user's and item's level (`contextual`)
+    p(x)   P(o = 1 | x): clicks on the context, products of its columns, every user's and item's level  (`contextual`)
     e(x)   P(the row is of B | x, it is of B or U): logit e = log p + log(n_D / n_U) + what is left
     m(x)   E[r | x, the row is of one of the logs], cross-fitted
 

@@ -3,8 +3,8 @@
     logit E[y_n] = offset_n + c + x_n' g + sum_f a_f[code_fn]
     g of products of two sources ~ N(0, s_k),   levels of factor f ~ N(0, s_f),   other g next to flat
 
-fitted to the mode by Newton steps on (c, g) and on each factor's levels in turn; the variances by empirical Bayes, as in
-`diagnostics.additive`, of which this is the twin for rows that are more than a user and an item. It holds no latent
+fitted to the mode by Newton steps on (c, g) and on each factor's levels in turn; the variances by empirical Bayes, as
+in `diagnostics.additive`, of which this is the twin for rows that are more than a user and an item. It holds no latent
 factor and no product with users or items: a hidden confounder of single impressions is not absorbed.
 
 Source. [MacKay1992] for the variances.

@@ -1,8 +1,8 @@
 """Do the clicks that are called forced look like it? A check of what they were of.
 
-The pCTR of forced clicks is set against that of all impressions, the users' own levels left out: whose clicks are forced
-may be chosen as one likes. Where clicks were forced, or drawn at random, of the impressions of the log, the two are alike;
-clicks that users chose lean to what is clicked anyway.
+The pCTR of forced clicks is set against that of all impressions, the users' own levels left out: whose clicks are
+forced may be chosen as one likes. Where clicks were forced, or drawn at random, of the impressions of the log, the two
+are alike; clicks that users chose lean to what is clicked anyway.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Verdicts of the doctor of impression logs: each looks at one thing, and says what it cannot see whatever it says.
 
-Codes are anchors of docs/diagnostics.md. What `diagnostics.verdicts` says of pairs is said here of impressions: a log of
-clicks alone does not reveal hidden confounding of click and conversion, however well pCTR is calibrated [Jeunen2023].
+Codes are anchors of docs/diagnostics.md. What `diagnostics.verdicts` says of pairs is said here of impressions: a log
+of clicks alone does not reveal hidden confounding of click and conversion, however well pCTR is calibrated
+[Jeunen2023].
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def rates(c: Clicks) -> Verdict:
     said = (
         f"{_rate(r.click)} of {r.click.rows:,} impressions are clicked, and {_rate(r.conversion)} of the "
         f"{r.conversion.rows:,} clicks convert. Of the other {1 - r.click.value:.1%} of the impressions nobody knows "
-        "whether they would have: with nothing assumed of them, the mean pCVR over all impressions may be anything from "
-        f"{r.least:.3f} to {r.most:.3f}."
+        "whether they would have: with nothing assumed of them, the mean pCVR over all impressions may be anything "
+        f"from {r.least:.3f} to {r.most:.3f}."
     )
     if max(r.silent_users, r.silent_items) >= 0.005:
         said += (
@@ -41,16 +42,16 @@ def rates(c: Clicks) -> Verdict:
         "RATES",
         "unknown",
         said,
-        "Impressions that were never shown; conversions that are yet to come when the log is cut; conversions without a "
-        "click.",
+        "Impressions that were never shown; conversions that are yet to come when the log is cut; conversions without "
+        "a click.",
     )
 
 
 def conversions(c: Clicks) -> Verdict:
     """Whether there are enough conversions for an answer at all."""
     unseen = (
-        "Whether they are enough for your context: with many columns or rare categories, it takes more. Whether one day "
-        "made most of them."
+        "Whether they are enough for your context: with many columns or rare categories, it takes more. Whether one "
+        "day made most of them."
     )
     n, (events, others) = c.rates.conversion.events, c.judged
     where = "the forced clicks that judge" if c.forced else "the clicks that are held out to judge"
@@ -114,9 +115,9 @@ def hidden_confounding(c: Confounding) -> Verdict:
         return Verdict(
             "HIDDEN_CONFOUNDING",
             "unknown",
-            f"Whether something hidden moves both click and conversion cannot be tested from this log: {c.why}. It takes "
-            "impressions whose click was forced or drawn at random (a landing page opened for a random share of the "
-            "impressions, say), with their conversions, as [unbiased]. Calibrated pCTR and balance cannot stand in "
+            f"Whether something hidden moves both click and conversion cannot be tested from this log: {c.why}. It "
+            "takes impressions whose click was forced or drawn at random (a landing page opened for a random share of "
+            "the impressions, say), with their conversions, as [unbiased]. Calibrated pCTR and balance cannot stand in "
             "for them.",
             "All of it: no log of chosen clicks tells its own hidden confounding.",
         )
@@ -167,8 +168,8 @@ def unbiased_log(e: Evidence) -> Verdict:
         return Verdict(
             "UNBIASED_LOG",
             "found",
-            "There are no forced or random clicks: nothing can be said of hidden confounding, and pCVR can be judged on "
-            f"clicked impressions alone. Some {e.needed:,} would find a gap of {e.matters:.3f}, a quarter of the "
+            "There are no forced or random clicks: nothing can be said of hidden confounding, and pCVR can be judged "
+            f"on clicked impressions alone. Some {e.needed:,} would find a gap of {e.matters:.3f}, a quarter of the "
             "conversion rate, 4 times in 5.",
             "How biased the clicks are: nothing but forced clicks can tell.",
         )
@@ -199,8 +200,8 @@ def randomised_log(r: Randomised | None, e: Evidence) -> Verdict:
             unseen,
         )
     said = (
-        f"their pCTR, users' own levels left out, is {r.lean:+.2f} ± {r.error:.2f} standard deviations from that of all "
-        "impressions"
+        f"their pCTR, users' own levels left out, is {r.lean:+.2f} ± {r.error:.2f} standard deviations from that of "
+        "all impressions"
     )
     if r.doubtful:
         return Verdict(
