@@ -92,7 +92,7 @@ def _rates(clicks: Record) -> Figure:
         else "There are no forced clicks, the only line that would need no such faith."
     )
     return (
-        "Mean pCVR, by whom you believe",
+        "Mean pCVR of all impressions, by what is assumed",
         plots.forest("rates", alt, rows, "conversions per click"),
         "The first line holds for all impressions if clicks have nothing to do with conversions; the second if they "
         f"have no more to do with them than pCTR knows. {end} With nothing assumed of impressions without a click, the "
