@@ -133,8 +133,8 @@ def _residual(c: Confounding, e: Evidence) -> Advice:
 
 def _entire(c: Confounding) -> Advice:
     why = (
-        "They learn click and conversion together over all impressions, which is what helps where clicks are few; "
-        "their correction is by pCTR"
+        "They learn click and conversion together over all impressions, so that the many without a click teach the "
+        "embeddings of both; their correction is by pCTR"
     )
     if c.found:
         return Advice(ENTIRE, "may", f"{why}, and the hidden part stays.")
@@ -142,9 +142,8 @@ def _entire(c: Confounding) -> Advice:
 
 
 def _weights(c: Confounding, p: Propensities | None) -> Advice:
-    methods = tuple(m for m in WEIGHTED)
     if p is None:
-        return Advice(methods, "cannot", "pCTR is the same for every click: weights change nothing.")
+        return Advice(WEIGHTED, "cannot", "pCTR is the same for every click: weights change nothing.")
     few = (
         f" Weights rest on {p.overlap.ess_share:.0%} of the clicks: expect noise."
         if p.overlap.ess_share < FEW
@@ -152,7 +151,7 @@ def _weights(c: Confounding, p: Propensities | None) -> Advice:
     )
     if c.found is None or c.naive is None or c.gap is None:
         why = "They correct for what pCTR reads, and no more; nothing here can tell how much that is."
-        return Advice(methods, "may", why + few)
+        return Advice(WEIGHTED, "may", why + few)
     part = c.naive - c.gap
     if c.found:
         help_: Help = "may" if abs(part) >= PART * abs(c.naive) else "cannot"
@@ -160,9 +159,9 @@ def _weights(c: Confounding, p: Propensities | None) -> Advice:
             f"They correct for what is measured ({part:+.3f} of {c.naive:+.3f}); the hidden part, {c.gap:+.3f}, stays, "
             "doubly robust or not."
         )
-        return Advice(methods, help_, why + few)
+        return Advice(WEIGHTED, help_, why + few)
     why = f"They correct for what is measured, which accounts for {part:+.3f} here, at the price of variance."
-    return Advice(methods, "may", why + few)
+    return Advice(WEIGHTED, "may", why + few)
 
 
 def _imputed() -> Advice:

@@ -18,6 +18,7 @@ from deconrec.diagnostics.measured import design
 
 FEW = 40  # values up to which a category is a column a value
 RARE = 20  # NOTE rows below which a value, or a product, has no column: it would say next to nothing
+MOST_VALUES = 150  # NOTE columns of categories; the larger categories beyond are levels
 MOST = 200  # NOTE products
 
 
@@ -57,24 +58,23 @@ def columns(logs: tuple[Log, ...], shape: tuple[int, int]) -> Columns:
         np.concatenate([getattr(log, side) for log in logs]).astype(np.int64) for side in ("user", "item")
     ]
     sizes = [*shape]
-    sources: list[tuple[str, np.ndarray, np.ndarray]] = []  # kind, columns, those of them that enter products
+    sources: list[tuple[str, np.ndarray]] = []
     numbers, plain = _numbers(context)
-    sources += [("number", numbers[:, [k]], numbers[:, [k]]) for k in range(plain)]
-    if numbers.shape[1] > plain:
-        sources.append(("power", numbers[:, plain:], numbers[:, :0]))
-    for k, category in enumerate(context.schema.categories):
+    sources += [("number", numbers[:, [k]]) for k in range(plain)]
+    sources.append(("power", numbers[:, plain:]))
+    so_far = 0
+    for k, category in sorted(enumerate(context.schema.categories), key=lambda one: len(one[1].values)):
         place = context.codes[:, k]
-        if len(category.values) > FEW:
+        so_far += len(category.values)
+        if len(category.values) > FEW or so_far > MOST_VALUES:
             codes.append(category.placed(place).astype(np.int64))
             sizes.append(category.size)
             continue
         values = [v for v in (MISSING, *range(len(category.values))) if (place == v).sum() >= RARE]
-        shown = np.column_stack([place == v for v in values] or [np.zeros(len(place), bool)])
-        sources.append(("category", shown.astype(np.float32), shown.astype(np.float32)))
-    blocks = [np.zeros((len(context), 0), np.float32), *(s for _, s, _ in sources), *_products(sources)]
-    group = np.repeat(
-        np.maximum(np.arange(len(blocks)) - len(sources), 0), [block.shape[1] for block in blocks]
-    )
+        sources.append(("category", (place[:, None] == np.array(values, np.int32)).astype(np.float32)))
+    blocks = [*(block for _, block in sources), *_products(sources)]
+    number = np.maximum(np.arange(len(blocks)) - len(sources) + 1, 0)
+    group = np.repeat(number, [block.shape[1] for block in blocks])
     x = np.column_stack(blocks)
     kept = (x != 0).sum(0) >= RARE
     kept &= x.std(0) > 1e-6
@@ -94,16 +94,19 @@ def _numbers(context: Context) -> tuple[np.ndarray, int]:
     return x[:, 1:].astype(np.float32), plain
 
 
-def _products(sources: list[tuple[str, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+def _products(sources: list[tuple[str, np.ndarray]]) -> list[np.ndarray]:
     """(n, k) products of the columns of two sources each: whole groups, while there are at most `MOST` columns."""
-    kinds: dict[tuple[str, ...], list[np.ndarray]] = {}
-    for a, (kind, _, left) in enumerate(sources):
-        for other, _, right in sources[a + 1 :]:
-            each = (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
-            kinds.setdefault(tuple(sorted((kind, other))), []).append(each)
+    pairs: dict[tuple[str, ...], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for a, (kind, left) in enumerate(sources):
+        for other, right in sources[a + 1 :]:
+            pairs.setdefault(tuple(sorted((kind, other))), []).append((left, right))
     out: list[np.ndarray] = []
-    for kind in (("number", "number"), ("category", "number"), ("category", "category")):
-        found = [p for p in kinds.get(kind, []) if p.shape[1]]
-        if sum(p.shape[1] for p in (*out, *found)) <= MOST:
-            out += found
+    size = 0
+    for kinds in (("number", "number"), ("category", "number"), ("category", "category")):
+        group = pairs.get(kinds, [])
+        more = sum(left.shape[1] * right.shape[1] for left, right in group)
+        if size + more > MOST:
+            continue
+        size += more
+        out += [(left[:, :, None] * right[:, None, :]).reshape(len(left), -1) for left, right in group]
     return out
