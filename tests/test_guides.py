@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
-GUIDES = ("diagnose", "duality", "effects", "off-policy", "sensitivity")
+GUIDES = (
+    "diagnose",
+    "diagnose-impressions",
+    "duality",
+    "effects",
+    "impressions",
+    "off-policy",
+    "sensitivity",
+)
 
 
 def script(name: str) -> Any:
@@ -87,6 +95,16 @@ def test_the_guides_on_evaluation_say_what_is_so() -> None:
             assert row["interval"] <= 0.1, row
 
 
+def test_the_guide_on_diagnosing_impressions_says_what_is_so() -> None:
+    record = record_of("diagnose-impressions")
+    for cell in record["size"]:
+        assert abs(cell["rejected"] - 0.05) < 3 * (0.05 * 0.95 / cell["worlds"]) ** 0.5
+        assert cell["before"] > 2 * max(cell["fitted"], cell["true"])
+    assert record["size"][0]["naive_rejected"] > 0.4
+    for share in (0.1, 0.3):
+        assert next(c for c in record["power"] if c["share"] == share and c["dial"] == 2.0)["rejected"] >= 0.9
+
+
 def test_every_verdict_has_a_heading() -> None:
     import ast
     import re
@@ -132,3 +150,22 @@ def test_the_record_of_duality_is_what_is_measured() -> None:
         for kept, found in zip(record[kind], now[kind], strict=True):
             for name in ("ratings", "exposures", "mf", "deconf-mf"):
                 assert found["before"][name] == pytest.approx(kept["before"][name], abs=0.05)
+
+
+@pytest.mark.slow
+def test_the_record_of_diagnosing_impressions_is_what_is_measured() -> None:
+    """Some of its worlds again."""
+    guide, record = script("diagnose-impressions"), record_of("diagnose-impressions")
+    cell = next(c for c in record["power"] if c["dial"] == 2.0 and c["share"] == 0.1)
+    again = [guide.world(guide.MAIN, 2.0, seed, 0.1) for seed in range(5)]
+    assert sum(w["gap"] for w in again) / 5 == pytest.approx(cell["gap"], abs=4 * cell["spread"] / 5**0.5)
+    assert sum(w["p"] < 0.05 for w in again) >= 4
+
+
+@pytest.mark.slow
+def test_the_record_of_impressions_is_what_is_measured() -> None:
+    """One of its worlds again, with the two methods that take a second."""
+    guide, record = script("impressions"), record_of("impressions")
+    again = guide.runs(1.0, [0], ("mf", "mf-combined"))
+    for method, (error,) in again.items():
+        assert error == pytest.approx(record["errors"]["1"][method][0], rel=0.05)

@@ -20,6 +20,20 @@ PAPERS: dict[str, Paper] = {
     paper.key: paper
     for paper in (
         Paper(
+            "Hanley1982",
+            "The meaning and use of the area under a receiver operating characteristic (ROC) curve",
+            "J. A. Hanley, B. J. McNeil",
+            "Radiology 143(1)",
+            1982,
+        ),
+        Paper(
+            "Manski1990",
+            "Nonparametric bounds on treatment effects",
+            "C. F. Manski",
+            "American Economic Review 80(2)",
+            1990,
+        ),
+        Paper(
             "Breiman1995",
             "Better subset regression using the nonnegative garrote",
             "L. Breiman",

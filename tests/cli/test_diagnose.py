@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import deconrec as dc
 from deconrec.cli import main
 
 
@@ -37,6 +38,31 @@ def test_a_csv_with_text_ids_to_a_verdict(capsys: pytest.CaptureFixture[str], tm
     assert record["confounding"]["p"] is not None
     assert "<svg" in (tmp_path / "d.html").read_text()
     assert "u-3" not in (tmp_path / "d.json").read_text() + (tmp_path / "d.html").read_text()
+
+
+def test_a_log_of_impressions_to_a_verdict(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data, _ = dc.simulate.impressions(
+        n_impressions=2000, n_users=60, n_items=20, click_rate=0.3, unbiased_share=0.1
+    )
+    assert data.impressions is not None
+    assert data.unbiased is not None
+    data.frame(data.impressions.log, data.impressions.click).write_parquet(tmp_path / "log.parquet")
+    data.frame(data.unbiased).write_parquet(tmp_path / "forced.parquet")
+    (tmp_path / "data.toml").write_text(
+        '[impressions]\npath = "log.parquet"\ncontext = ["device", "hour", "price", "depth"]\n'
+        '[unbiased]\npath = "forced.parquet"\n'
+    )
+    files = ("--json", tmp_path / "d.json", "--report", tmp_path / "d.html")
+    code, out, err = run(capsys, "diagnose", tmp_path / "data.toml", *files)
+    assert code == 0, err
+    assert "CONVERSIONS" in out
+    record = json.loads((tmp_path / "d.json").read_text())
+    assert record["confounding"]["p"] is not None
+    assert record["predictive_check"]["p"] is None
+    assert record["clicks"]["click"]["rows"] == 2000
+    page = (tmp_path / "d.html").read_text()
+    assert "<svg" in page
+    assert "u00003" not in (tmp_path / "d.json").read_text() + page
 
 
 def test_a_world_without_a_randomised_log(capsys: pytest.CaptureFixture[str]) -> None:

@@ -347,7 +347,6 @@ def test_commands_over_pairs_say_that_they_read_none() -> None:
     data, _ = dc.simulate.impressions(n_impressions=2000, n_users=200, n_items=50, seed=0)
     model = dc.MF(dim=2).fit(data)
     for ask in (
-        lambda: dc.diagnose(data),
         lambda: dc.sensitivity([], data),
         lambda: dc.evaluate(model, data),
         lambda: dc.effects.estimate(data),

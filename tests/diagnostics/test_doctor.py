@@ -124,7 +124,7 @@ def test_methods_exist_and_stand_once(confounded: Diagnosis) -> None:
 
 def test_every_verdict_has_a_heading() -> None:
     page = (Path(__file__).parents[2] / "docs" / "diagnostics.md").read_text()
-    assert set(re.findall(r"^### ([A-Z_]+)$", page, re.M)) == CODES
+    assert set(re.findall(r"^### ([A-Z_]+)$", page, re.M)) >= CODES
 
 
 def test_it_prints_itself(confounded: Diagnosis, alone: Diagnosis) -> None:

@@ -9,6 +9,7 @@ import pytest
 import deconrec as dc
 from deconrec.checks.bench import quiet
 from deconrec.checks.fixtures import impressions
+from deconrec.data.dataset import Log
 from deconrec.data.split import PairsSplit, PairsTest, Sealed
 from deconrec.errors import DataError, ParameterError, UnknownName
 from deconrec.experiments.compare import compare
@@ -57,8 +58,8 @@ class Oracle:
     def __init__(self, by_length: dict[int, tuple[np.ndarray, np.ndarray | None]]) -> None:
         self.by_length = by_length
 
-    def _logits(self, log: object) -> tuple[np.ndarray, np.ndarray | None]:
-        return self.by_length[len(log)]  # type: ignore[arg-type]  # a Log; the base names none
+    def _logits(self, log: Log) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.by_length[len(log)]
 
 
 def test_metrics_equal_loops() -> None:
@@ -75,7 +76,7 @@ def test_metrics_equal_loops() -> None:
     names = ["auc/pcvr", "mse/pcvr", "logloss/pctcvr", "auc/pctr", "mse/pcvr/truth"]
     got = evaluate_impressions(
         model, Sealed(PairsTest(test.log, test.log, test.known, shown=test.shown)), DATA, names, truth
-    ).metrics  # type: ignore[arg-type]
+    ).metrics
 
     def sigma(x: float) -> float:
         return float(1 / (1 + np.exp(-x)))
@@ -161,6 +162,6 @@ def test_weights_count_in_metrics() -> None:
     b = rng.normal(size=n)
     model = Oracle({n: (b, None), m: (rng.normal(size=m), None)})
     sealed = Sealed(PairsTest(test.log, test.log, test.known, biased=True, shown=test.shown))
-    got = evaluate_impressions(model, sealed, data, ["mse/pcvr/biased"], None).metrics  # type: ignore[arg-type]
+    got = evaluate_impressions(model, sealed, data, ["mse/pcvr/biased"], None).metrics
     error = (1 / (1 + np.exp(-b)) - test.log.rating) ** 2
     assert got["mse/pcvr/biased"] == pytest.approx(np.average(error, weights=test.log.weight), rel=1e-6)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from deconrec.nn.impressions import ImpressionNet, ImpressionTower
+from deconrec.nn.impressions import ImpressionNet, ImpressionTower, LogSizes
 from deconrec.pairs import Pairs
 from deconrec.training.program import Nets
 from manual import impressions as manual
 
-SIZES = (4, 3, 7, 2, 4, 3)  # users, items, places, columns, inputs, dim
+SIZES = LogSizes(n_users=4, n_items=3, n_places=7, n_columns=2, n_inputs=4, dim=3)
 
 
 def rows(n=6, seed=0):
@@ -40,7 +40,7 @@ def lists(module):
 
 
 def test_the_network_equals_the_twin():
-    net, pairs = scrambled(ImpressionNet(*SIZES)), rows()
+    net, pairs = scrambled(ImpressionNet(SIZES)), rows()
     tower = scrambled(ImpressionTower(net, offset=0.3), seed=1)
     for own, answer in ((net, net.answer), (tower, tower.answer)):
         got = own(pairs).detach().numpy()
@@ -57,7 +57,7 @@ def test_the_network_equals_the_twin():
 
 
 def test_still_is_the_offset_with_a_gradient():
-    net, pairs = ImpressionNet(*SIZES, offset=-0.7, still=True).double(), rows()
+    net, pairs = ImpressionNet(SIZES, offset=-0.7, still=True).double(), rows()
     logit = net(pairs)
     torch.testing.assert_close(logit, torch.full_like(logit, -0.7))
     (gradient,) = torch.autograd.grad(logit.sum(), net.answer.out)
@@ -65,7 +65,7 @@ def test_still_is_the_offset_with_a_gradient():
 
 
 def test_unseen_ids_have_the_embedding_0_and_no_gradient_reaches_it():
-    net, pairs = ImpressionNet(*SIZES), rows()
+    net, pairs = ImpressionNet(SIZES), rows()
     assert not net.embeddings.user[-1].any()
     assert not net.embeddings.item[-1].any()
     seen = Pairs(pairs.user.clamp(max=3), pairs.item.clamp(max=2), pairs.o, pairs.r, context=pairs.context)
@@ -75,7 +75,7 @@ def test_unseen_ids_have_the_embedding_0_and_no_gradient_reaches_it():
 
 
 def test_a_tower_shares_embeddings_and_is_saved_without_them():
-    net = ImpressionNet(*SIZES).double()
+    net = ImpressionNet(SIZES).double()
     tower, pairs = ImpressionTower(net).double(), rows()
     (gradient,) = torch.autograd.grad(tower(pairs).sum(), net.embeddings.user)
     assert gradient.any()
@@ -84,7 +84,7 @@ def test_a_tower_shares_embeddings_and_is_saved_without_them():
 
 
 def test_no_context_at_all():
-    net = ImpressionNet(4, 3, 0, 0, 0, 3)
+    net = ImpressionNet(LogSizes(4, 3, 0, 0, 0, 3))
     n = 5
     context = {"places": torch.zeros(n, 0, dtype=torch.int32), "inputs": torch.zeros(n, 0)}
     index = torch.zeros(n, dtype=torch.int64)

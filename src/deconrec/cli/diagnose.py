@@ -22,7 +22,8 @@ def diagnose(
 ) -> None:
     """Say whether to debias, with what, and what the data cannot tell: a test for hidden confounding, and more.
 
-    The exit code is 0 whatever is found. A simulator's world is drawn by --seed.
+    DATA are ratings of pairs, or impressions with clicks and conversions. The exit code is 0 whatever is found. A
+    simulator's world is drawn by --seed.
     """
     from deconrec.catalogue import open_data
     from deconrec.diagnostics import diagnose as run

@@ -40,7 +40,8 @@ def need_pairs(data: Dataset, who: str) -> None:
     if data.impressions is not None:
         raise DataError(
             f"{who} reads logs of (user, item) pairs; {data.name!r} is a log of impressions. `deconrec compare` and "
-            "`deconrec value` judge methods on it; for the rest give a [biased] table of the clicked pairs."
+            "`deconrec value` judge methods on it, and `deconrec diagnose` reads it; for the rest give a [biased] "
+            "table of the clicked pairs."
         )
 
 

@@ -23,7 +23,7 @@ MOST = 200_000  # rows that are looked at; more are thinned evenly
 
 @dataclass(frozen=True)
 class Leak:
-    """A column that gives a label away.
+    """What a column alone says of a label: a leak where its AUC is `LEAK` or more.
 
     Attributes
     ----------
@@ -46,7 +46,12 @@ class Leak:
 
 def find_leaks(log: Log, click: np.ndarray) -> list[Leak]:
     """The leaks of an impression log: `log` holds all rows, click is (n,) bool."""
-    found = []
+    return [found for found in alone(log, click) if found.auc >= LEAK]
+
+
+def alone(log: Log, click: np.ndarray) -> list[Leak]:
+    """What every column says of either label, leak or not; nothing of a label that hardly varies."""
+    best: dict[tuple[str, str], Leak] = {}
     everything = np.arange(len(log))
     for label, rows, values in (
         ("click", everything, click),
@@ -58,14 +63,10 @@ def find_leaks(log: Log, click: np.ndarray) -> list[Leak]:
             continue
         for column, score in _scores(log, rows, y):
             value = _auc(score, y)
-            value = max(value, 1 - value)
-            if value >= LEAK:
-                found.append(Leak(column, label, value))
-    best: dict[tuple[str, str], Leak] = {}
-    for leak in found:
-        key = leak.column, leak.label
-        if key not in best or best[key].auc < leak.auc:
-            best[key] = leak
+            leak = Leak(column, label, max(value, 1 - value))
+            key = column, label
+            if key not in best or best[key].auc < leak.auc:
+                best[key] = leak
     return list(best.values())
 
 

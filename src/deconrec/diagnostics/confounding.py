@@ -213,14 +213,16 @@ def gap(
     e: np.ndarray,
     m: np.ndarray,
     fitted: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
 ) -> dict[str, Any] | None:
     """L_B - L_U, its error, interval and p from rows of both logs, all (n,); None where a log weighs nothing.
 
     s: 1 for rows of the biased log. e: P(s = 1 | x). m: predicted outcome, cross-fitted.
     fitted: the same, fitted to all rows, which raises the error; None = it is not raised.
+    weight: sample weights; None = all 1.
     """
     of_b = s > 0
-    w = np.where(of_b, 1 - e, e)
+    w = np.where(of_b, 1 - e, e) * (1.0 if weight is None else weight)
     total = float(w[of_b].sum()), float(w[~of_b].sum())
     if min(total) <= 1e-9:
         return None

@@ -9,13 +9,13 @@ import numpy as np
 from scipy.special import expit
 
 from deconrec.data.dataset import Dataset
-from deconrec.data.impressions import need_pairs
 from deconrec.diagnostics import verdicts as say
 from deconrec.diagnostics.advice import advice, answer, command
 from deconrec.diagnostics.balance import balance
 from deconrec.diagnostics.confounding import confounding, exposure_model
 from deconrec.diagnostics.distribution import distribution
 from deconrec.diagnostics.evidence import evidence
+from deconrec.diagnostics.impressions.doctor import diagnose_impressions
 from deconrec.diagnostics.predictive import exposure_check
 from deconrec.diagnostics.propensities import propensities
 from deconrec.diagnostics.randomised import randomised
@@ -30,13 +30,13 @@ def diagnose(data: Dataset, *, seed: int = 0, name: str | None = None) -> Diagno
 
     Parameters
     ----------
-    data: a fixed test log is not looked at.
+    data: pairs, or impressions; a fixed test log is not looked at.
     seed: draws folds, initial values and samples; any whole number >= 0.
     name: how the command that is suggested calls the data; None = their own name.
 
     Raises
     ------
-    DataError: no data set, one of impressions, or one with hardly any row.  ParameterError: `seed`.
+    DataError: no data set, or one with hardly any row.  ParameterError: `seed`.
     MissingExtra: torch is not installed.
     """
     started = time.perf_counter()
@@ -46,7 +46,8 @@ def diagnose(data: Dataset, *, seed: int = 0, name: str | None = None) -> Diagno
         )
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ParameterError(f"'seed' of diagnose must be a whole number >= 0; got {seed!r}.")
-    need_pairs(data, "diagnose")
+    if data.impressions is not None:
+        return diagnose_impressions(data, int(seed), name)
     n_users, n_items, rows = *data.shape, len(data.biased)
     if n_users < SMALLEST[0] or n_items < SMALLEST[1] or rows < SMALLEST[2]:
         raise DataError(

@@ -23,8 +23,9 @@ class Evidence:
     ----------
     rows: of the randomised log. used: of them, those whose pair is not in the biased log. users: that they are of.
     smallest: gap that would be found 4 times in 5; None without a test.
-    enough: whether `smallest` is at most `MATTERS`; None without a test.
+    enough: whether `smallest` is at most `matters`; None without a test.
     needed: rows for which it would be, by the square-root law; without a test, from the biased log's variance.
+    matters: the gap that is taken to matter.
     """
 
     rows: int
@@ -33,6 +34,7 @@ class Evidence:
     smallest: float | None
     enough: bool | None
     needed: int
+    matters: float = MATTERS
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -41,7 +43,7 @@ class Evidence:
             "used": self.used,
             "users": self.users,
             "smallest_gap": self.smallest,
-            "gap_that_matters": MATTERS,
+            "gap_that_matters": self.matters,
             "enough": self.enough,
             "rows_needed": self.needed,
         }

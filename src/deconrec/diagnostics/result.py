@@ -13,6 +13,7 @@ from deconrec.diagnostics.balance import Covariate
 from deconrec.diagnostics.confounding import Confounding
 from deconrec.diagnostics.distribution import Distribution
 from deconrec.diagnostics.evidence import Evidence
+from deconrec.diagnostics.impressions.labels import Clicks
 from deconrec.diagnostics.predictive import ExposureCheck
 from deconrec.diagnostics.propensities import Propensities
 from deconrec.diagnostics.randomised import Randomised
@@ -70,6 +71,7 @@ class Diagnosis:
     propensities: None where the default propensity is constant.
     balance: measured columns before and after weighting.
     exposure: the predictive check.
+    clicks: rates of clicks and conversions, and leaks, of a log of impressions; None of pairs.
     verdicts, methods: what follows.
     answer: sentences: should I debias, with what, and what can this not tell me.
     command: the comparison to run next.
@@ -89,6 +91,7 @@ class Diagnosis:
     command: str
     seed: int
     seconds: float
+    clicks: Clicks | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; null for what cannot be had."""
@@ -122,6 +125,7 @@ class Diagnosis:
             "randomised": None if self.randomised is None else self.randomised.to_dict(),
             "calibration": None if p is None else p.calibration_dict(),
             "balance": [c.to_dict() for c in self.balance],
+            "clicks": None if self.clicks is None else self.clicks.to_dict(),
             "seed": self.seed,
             "seconds": self.seconds,
         }

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
-from deconrec.base import Estimator
 from deconrec.data.dataset import Dataset, Log, Truth
 from deconrec.data.impressions import unit_weight
 from deconrec.data.split import PairsTest, Sealed
@@ -83,8 +83,16 @@ def check_impression_metrics(names: Sequence[str], data: Dataset, truth: Truth |
     return list(dict.fromkeys(out))
 
 
+class Answers(Protocol):
+    """A fitted model, as far as its metrics read it."""
+
+    def _logits(self, log: Log) -> tuple[np.ndarray, np.ndarray | None]:
+        """Logits of pCVR, and of pCTR or None, of a log's rows."""
+        ...
+
+
 def evaluate_impressions(
-    model: Estimator, sealed: Sealed[PairsTest], data: Dataset, names: Sequence[str], truth: Truth | None
+    model: Answers, sealed: Sealed[PairsTest], data: Dataset, names: Sequence[str], truth: Truth | None
 ) -> Evaluated:
     """Open the test part and evaluate a model of impressions on it, once."""
     test = sealed.open()
@@ -108,7 +116,7 @@ def evaluate_impressions(
 class _Answers:
     """A model's logits of the test rows and of the held-out impressions, asked for once."""
 
-    def __init__(self, model: Estimator, test: PairsTest, data: Dataset) -> None:
+    def __init__(self, model: Answers, test: PairsTest, data: Dataset) -> None:
         self._model, self._test, self._data = model, test, data
 
     @cached_property

@@ -8,7 +8,7 @@ from torch import nn
 
 from deconrec.errors import DataError
 from deconrec.nn.fm import FM
-from deconrec.nn.impressions import ImpressionNet, ImpressionTower
+from deconrec.nn.impressions import ImpressionNet, ImpressionTower, LogSizes
 from deconrec.nn.mf import MF
 from deconrec.nn.sizes import Sizes
 from deconrec.nn.towers import Head, Tower
@@ -28,16 +28,8 @@ def pair_net(backbone: str, spec: Sizes, dim: int, *, offset: float = 0.0, still
     DataError: "mlp" over pairs.
     """
     if spec.n_impressions:
-        return ImpressionNet(
-            spec.n_users,
-            spec.n_items,
-            spec.n_places,
-            spec.n_columns,
-            spec.n_row_features,
-            dim,
-            offset=offset,
-            still=still,
-        )
+        sizes = LogSizes(spec.n_users, spec.n_items, spec.n_places, spec.n_columns, spec.n_row_features, dim)
+        return ImpressionNet(sizes, offset=offset, still=still)
     if backbone == "mlp":
         raise DataError(
             "backbone='mlp' needs a log of impressions ([impressions], Dataset.from_impressions); got pairs of users "

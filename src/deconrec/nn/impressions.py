@@ -14,6 +14,8 @@ A further task's `ImpressionTower` reads the same embeddings, with biases, weigh
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -23,22 +25,35 @@ from deconrec.pairs import Pairs, Tables
 HIDDEN = 32  # NOTE units of the perceptron
 
 
+class LogSizes(NamedTuple):
+    """Sizes of a log and of its embeddings.
+
+    n_users, n_items: ids. n_places: categories of all columns. n_columns: categorical columns. n_inputs: numbers and
+    indicators. dim: length of an embedding.
+    """
+
+    n_users: int
+    n_items: int
+    n_places: int
+    n_columns: int
+    n_inputs: int
+    dim: int
+
+
 class Embeddings(nn.Module):
     """Embeddings of users, items and categories, each with one more row for what was never seen (of ids).
 
     Parameters
     ----------
-    n_users, n_items, n_places, dim: sizes; n_places rows hold the categories of all columns.
+    sizes: of the log.
     std: standard deviation at the start; that of items is 0 with `still`.
     """
 
-    def __init__(
-        self, n_users: int, n_items: int, n_places: int, dim: int, *, std: float = 0.1, still: bool = False
-    ) -> None:
+    def __init__(self, sizes: LogSizes, *, std: float = 0.1, still: bool = False) -> None:
         super().__init__()
-        self.user = nn.Parameter(_with_unseen(n_users, dim, std))
-        self.item = nn.Parameter(_with_unseen(n_items, dim, 0.0 if still else std))
-        self.place = nn.Parameter(torch.randn(n_places, dim) * std)
+        self.user = nn.Parameter(_with_unseen(sizes.n_users, sizes.dim, std))
+        self.item = nn.Parameter(_with_unseen(sizes.n_items, sizes.dim, 0.0 if still else std))
+        self.place = nn.Parameter(torch.randn(sizes.n_places, sizes.dim) * std)
 
     def forward(self, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
         """(p_u (n, dim), q_i (n, dim), e (n, C * dim)) of rows."""
@@ -56,29 +71,18 @@ class Answer(nn.Module):
 
     Parameters
     ----------
-    n_users, n_items, n_places, n_columns, n_inputs, dim: sizes.
+    sizes: of the log.
     offset: start of b, a logit.  still: start with a = 0.
     """
 
-    def __init__(
-        self,
-        n_users: int,
-        n_items: int,
-        n_places: int,
-        n_columns: int,
-        n_inputs: int,
-        dim: int,
-        *,
-        offset: float = 0.0,
-        still: bool = False,
-    ) -> None:
+    def __init__(self, sizes: LogSizes, *, offset: float = 0.0, still: bool = False) -> None:
         super().__init__()
-        self.user_bias = nn.Parameter(torch.zeros(n_users + 1))
-        self.item_bias = nn.Parameter(torch.zeros(n_items + 1))
-        self.place_bias = nn.Parameter(torch.zeros(n_places))
-        self.weights = nn.Parameter(torch.zeros(n_inputs))
-        self.diagonal = nn.Parameter(torch.ones(dim))
-        width = (2 + n_columns) * dim + n_inputs
+        self.user_bias = nn.Parameter(torch.zeros(sizes.n_users + 1))
+        self.item_bias = nn.Parameter(torch.zeros(sizes.n_items + 1))
+        self.place_bias = nn.Parameter(torch.zeros(sizes.n_places))
+        self.weights = nn.Parameter(torch.zeros(sizes.n_inputs))
+        self.diagonal = nn.Parameter(torch.ones(sizes.dim))
+        width = (2 + sizes.n_columns) * sizes.dim + sizes.n_inputs
         self.hidden = nn.Parameter(torch.randn(width, HIDDEN) * width**-0.5)
         self.hidden_bias = nn.Parameter(torch.randn(HIDDEN) * 0.1)
         self.out = nn.Parameter(torch.zeros(HIDDEN) if still else torch.randn(HIDDEN) * 0.1)
@@ -100,28 +104,17 @@ class ImpressionNet(nn.Module):
 
     Parameters
     ----------
-    n_users, n_items, n_places, n_columns, n_inputs, dim: sizes of the log and its context.
+    sizes: of the log.
     offset, still: as of `nn.mf.MF`; `still` starts every logit at exactly `offset`.
 
     Called with a `Pairs` of n rows that carry their context; gives (n,) logits.
     """
 
-    def __init__(
-        self,
-        n_users: int,
-        n_items: int,
-        n_places: int,
-        n_columns: int,
-        n_inputs: int,
-        dim: int,
-        *,
-        offset: float = 0.0,
-        still: bool = False,
-    ) -> None:
+    def __init__(self, sizes: LogSizes, *, offset: float = 0.0, still: bool = False) -> None:
         super().__init__()
-        self.sizes = n_users, n_items, n_places, n_columns, n_inputs, dim
-        self.embeddings = Embeddings(n_users, n_items, n_places, dim, still=still)
-        self.answer = Answer(*self.sizes, offset=offset, still=still)
+        self.sizes = sizes
+        self.embeddings = Embeddings(sizes, still=still)
+        self.answer = Answer(sizes, offset=offset, still=still)
 
     def forward(self, pairs: Pairs) -> Tensor:
         """(n,) logits."""
@@ -144,7 +137,7 @@ class ImpressionTower(nn.Module):
     def __init__(self, over: ImpressionNet, *, offset: float = 0.0) -> None:
         super().__init__()
         self._over = (over,)  # a tuple: a module that stood here openly would be registered, and saved, twice
-        self.answer = Answer(*over.sizes, offset=offset)
+        self.answer = Answer(over.sizes, offset=offset)
 
     def forward(self, pairs: Pairs) -> Tensor:
         """(n,) logits."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from deconrec.data.files import write_file
 from deconrec.report import diagnosis_plots as draw
-from deconrec.report import plots
+from deconrec.report import impressions_diagnosis, plots
 from deconrec.report.page import rendered
 from deconrec.report.reading import NONE
 
@@ -32,10 +32,11 @@ def render_diagnosis(record: Record, *, title: str = "Should these data be debia
         finding=record["answer"][0],
         answer=record["answer"][1:],
         record=record,
-        figures=_figures(record),
+        figures=impressions_diagnosis.figures(record) if of_impressions(record) else _figures(record),
         columns=[_column(c) for c in record["balance"]],
         weightings=list(record["balance"][0]["after"]) if record["balance"] else [],
-        facts=_facts(record),
+        compared="clicked and all impressions" if of_impressions(record) else "exposed and all pairs",
+        facts=impressions_diagnosis.facts(record) if of_impressions(record) else _facts(record),
     )
 
 
@@ -48,6 +49,11 @@ def write_diagnosis(record: Record, path: str | Path) -> Path:
     """
     write_file(path, render_diagnosis(record))
     return Path(path)
+
+
+def of_impressions(record: Record) -> bool:
+    """Whether a record is of an impression log."""
+    return record.get("clicks") is not None
 
 
 def _figures(record: Record) -> list[tuple[str, str, str]]:

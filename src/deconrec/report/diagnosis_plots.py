@@ -28,8 +28,8 @@ def tail(key: str, points: Sequence[Mapping[str, float]]) -> str:
         return inline(figure, key, f"Share of the weight over the share of rows: {alt}")
 
 
-def calibration(key: str, bins: Sequence[Mapping[str, float]]) -> str:
-    """Observed share of exposed pairs over the predicted one, both on a log scale where none is 0."""
+def calibration(key: str, bins: Sequence[Mapping[str, float]], of: str = "exposed pairs") -> str:
+    """Observed share (`of` what) over the predicted one, both on a log scale where none is 0."""
     kept = [b for b in bins if b["predicted"] > 0]
     logged = all(b["observed"] > 0 for b in kept) and len(kept) > 1
     x, y = [b["predicted"] for b in kept], [b["observed"] for b in kept]
@@ -48,7 +48,7 @@ def calibration(key: str, bins: Sequence[Mapping[str, float]]) -> str:
             ax.minorticks_off()
         ax.set_xlabel("predicted propensity")
         alt = "; ".join(f"{b['predicted']:.4f}: {b['observed']:.4f}" for b in kept)
-        return inline(figure, key, f"Observed share of exposed pairs by predicted propensity: {alt}")
+        return inline(figure, key, f"Observed share of {of} by predicted propensity: {alt}")
 
 
 def love(key: str, columns: Sequence[Mapping[str, Any]]) -> str:
