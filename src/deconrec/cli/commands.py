@@ -19,6 +19,7 @@ from deconrec.cli import (
     report,
     reproduce,
     sensitivity,
+    serve,
     simulate,
     value,
 )
@@ -31,6 +32,8 @@ def register(app: typer.Typer) -> None:
     app.command("fit")(fit.fit)
     app.command("predict")(predict.predict)
     app.command("recommend")(recommend.recommend)
+    app.command("serve")(serve.serve)
+    app.command("served")(serve.served)
     app.command("compare")(compare.compare)
     app.command("reproduce")(reproduce.reproduce)
     app.command("evaluate")(evaluate.evaluate)
