@@ -47,4 +47,4 @@ def wrong_fields(errors: Sequence[Any]) -> bytes:
         )
     first = fields[0] if fields else {"field": "body", "message": "cannot be read"}
     more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
-    return told("invalid", f"{first['field']}: {first['message']}{more}; see /docs.", fields)
+    return told("invalid", f"{first['field']}: {first['message']}{more}; see /openapi.json.", fields)
