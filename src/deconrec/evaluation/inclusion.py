@@ -1,19 +1,20 @@
 """P(an item is in the list) under an exploring policy, for catalogues of any size.
 
-Plackett-Luce is a race: item i arrives at an exponential time of rate w_i, and is in the list of k if fewer than k others
-come before it,
+Plackett-Luce is a race: item i arrives at an exponential time of rate w_i, and is in the list of k if fewer than k
+others come before it,
 
     P_i = int_0^inf w_i exp(-w_i t) P(#{j != i : T_j < t} < k) dt,
 
 the count being a sum of independent Bernoulli(1 - exp(-w_j t)). In log t the trapezoid rule is as good as exact. The
-count's distribution at a time t is the product of the polynomials e^{-w_j t} (1 + o_j x), o_j = e^{w_j t} - 1, cut at x^k:
+count's distribution at a time t is the product of the polynomials e^{-w_j t} (1 + o_j x), o_j = e^{w_j t} - 1, cut at
+x^k:
 
     likely items (w_j t > SMALL)   one by one
-    the many others                together: log prod (1 + o_j x) = sum_m (-1)^{m+1} (sum_j o_j^m) x^m / m, and the sums of powers
-                                   from those of w_j, which are taken once for all t by octaves of w_j
+    the many others                together: log prod (1 + o_j x) = sum_m (-1)^{m+1} (sum_j o_j^m) x^m / m, and the
+                                   sums of powers from those of w_j, which are taken once for all t by octaves of w_j
     those of the list              by products from either end, so that each is left out in turn
 
-A list of 20 of 20,000 items takes milliseconds.
+A list of 20 of 20,000 items takes some ten milliseconds.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CELLS = 2_000_000  # held at once where each item of the list is left out
 
 
 def in_list(utility: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """(k,) P(item in the list) of the k = len(shown) items, all different, under Plackett-Luce with exp(utility) (n,)."""
+    """(k,) P(in the list) of the k = len(shown) items, all different, under Plackett-Luce with exp(utility) (n,)."""
     n, k = len(utility), len(shown)
     if k >= n:
         return np.ones(k)
@@ -60,8 +61,9 @@ def in_list(utility: np.ndarray, shown: np.ndarray) -> np.ndarray:
 def _step(k: int) -> float:
     """The step of the trapezoid rule in log time.
 
-    Its error is the integrand's Fourier transform at 2 pi / step: exp(-pi^2 / step) of the arrival of one item, 2e-11 at
-    0.4, and exp(-(2 pi / step)^2 / (2 k)) of that of the k-th, whose log time has the variance 1 / k: 1e-13 at 0.8 / sqrt(k).
+    Its error is the integrand's Fourier transform at 2 pi / step: exp(-pi^2 / step) of the arrival of one item, 2e-11
+    at 0.4, and exp(-(2 pi / step)^2 / (2 k)) of that of the k-th, whose log time has the variance 1 / k: 1e-13 at
+    0.8 / sqrt(k).
     """
     return min(STEP, NARROW / np.sqrt(k))
 
@@ -107,7 +109,7 @@ def _power_sums(within: np.ndarray, place: np.ndarray, n: int) -> np.ndarray:
 
 
 def _product(terms: np.ndarray, k: int) -> np.ndarray:
-    """(k, times) coefficients of prod_j e^{-y_j} (1 + (e^{y_j} - 1) x), from the sums of y_j^r: terms (TERMS, times)."""
+    """(k, times) coefficients of prod_j e^{-y_j} (1 + (e^{y_j} - 1) x), from the sums of y_j^r (TERMS, times)."""
     most = min(k - 1, POWERS)
     power = _expansions(most) @ terms  # (most, times): sums of o_j^m
     out = np.zeros((k, terms.shape[1]))
@@ -134,7 +136,7 @@ def _expansions(most: int) -> np.ndarray:
 
 
 def _fewer_without(count: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """(k, times) P(fewer than k have arrived), with item i of p (k, times) left out, of those and `count` (k, times)."""
+    """(k, times) P(fewer than k have arrived) of those of p (k, times) but i and of `count` (k, times)."""
     k = len(p)
     before = np.empty((k, *count.shape))
     after = np.zeros((k, *count.shape))

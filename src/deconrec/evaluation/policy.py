@@ -160,7 +160,7 @@ def _epsilon_greedy(
 
 
 def at_rank(n: int, k: int, epsilon: float) -> np.ndarray:
-    """(n, k) P(the candidate of greedy rank m is at place t) under epsilon-greedy, exactly; sums over t: in the list."""
+    """(n, k) P(the candidate of greedy rank m is at place t) under epsilon-greedy, exactly; summed: in the list."""
     return _by_rank(n, k, epsilon)[np.minimum(np.arange(n), k)]
 
 
