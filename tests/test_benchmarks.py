@@ -24,7 +24,7 @@ KEYS = {
     "versions",
     "machine",
 }
-CASES = ("steps", "rows", "deconf", "ranking", "ingest", "import")
+CASES = ("steps", "rows", "deconf", "ranking", "ingest", "import", "serve")
 
 
 @pytest.fixture

@@ -95,8 +95,8 @@ def test_a_request_may_ask_for_another_policy(server: Any, tmp_path: Path) -> No
 
 
 def test_posterior(tmp_path: Path, server: Any) -> None:
-    data, _ = dc.simulate.pairs(n_users=40, n_items=15, exposure_rate=0.3, seed=0)
-    folder = dc.METHODS["grounded-gp"]().fit(data).save(tmp_path / "gp")
+    data, _ = dc.simulate.pairs(n_users=40, n_items=15, exposure_rate=0.3, unbiased_share=0.1, seed=0)
+    folder = dc.METHODS["grounded-gp"](draws=20).fit(data).save(tmp_path / "gp")
     client = server(folder, Policy("posterior"), tmp_path / "log", seed=0)
     model = dc.load_model(folder)
     draws = model._posterior(np.array([5]))[:, 0]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
+from urllib.parse import parse_qsl
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from deconrec import __version__
@@ -41,6 +43,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         (503, "Too busy, too slow, or the list could not be logged."),
     )
 }
+LISTS = ("allow", "deny")
 CODES = {400: "bad_request", 404: "not_found", 405: "method"}
 
 
@@ -74,9 +77,15 @@ def create_app(
     app.router.redirect_slashes = False
     default = service.holder.policy
 
-    @app.get("/recommend", responses=REFUSALS | {200: {"model": Recommended}}, tags=["lists"])
-    async def recommend(query: Annotated[RecommendQuery, Query()]) -> Response:
+    @app.get(
+        "/recommend",
+        responses=REFUSALS | {200: {"model": Recommended}},
+        openapi_extra={"parameters": parameters_of(RecommendQuery)},
+        tags=["lists"],
+    )
+    async def recommend(request: Request) -> Response:
         """The k best items for a user, or k items that the policy draws."""
+        query = query_of(request.scope["query_string"])
         asked = Asked(query.user, query.k, query.exclude_seen, query.allow, query.deny)
         return Response(await service.recommend(asked, policy_of(query, default)), media_type=JSON)
 
@@ -119,6 +128,10 @@ def create_app(
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         return Response(wrong_fields(error.errors()), 422, media_type=JSON)
 
+    @app.exception_handler(ValidationError)
+    async def invalid_query(_: Request, error: ValidationError) -> Response:
+        return Response(wrong_fields(error.errors()), 422, media_type=JSON)
+
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> Response:
         code = CODES.get(error.status_code, "refused")
@@ -138,6 +151,33 @@ def create_app(
         return Response(told("internal", "this failed inside the server."), 500, media_type=JSON)
 
     return Guard(app, service.limits, service.counters, service.token)
+
+
+def query_of(text: bytes) -> RecommendQuery:
+    """The question of a URL: what FastAPI reads from a model of a query, in a tenth of the time.
+
+    Raises
+    ------
+    ValidationError.  Problem: a name twice.
+    """
+    found: dict[str, Any] = {}
+    for name, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True):
+        if name in LISTS:
+            found.setdefault(name, []).append(value)
+        elif name in found:
+            raise Problem(422, "invalid", f"{name[:80]}: given twice.")
+        else:
+            found[name] = value
+    return RecommendQuery.model_validate(found)
+
+
+def parameters_of(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """The fields of a model as the parameters of a query, for OpenAPI."""
+    schema = model.model_json_schema()
+    return [
+        {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": field}
+        for name, field in schema["properties"].items()
+    ]
 
 
 def policy_of(given: HowToList, default: Policy) -> Policy:

@@ -40,6 +40,7 @@ class Counters:
         self.model = Gauge(
             "deconrec_model_info", "1 for the model that serves now.", ["model"], registry=self.registry
         )
+        self._lists: dict[tuple[str, str], Counter] = {}
         self._of: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     def request(self, path: str, status: int, seconds: float) -> None:
@@ -50,6 +51,13 @@ class Counters:
             self._of[path, status] = found
         found[0].inc()
         found[1].observe(seconds)
+
+    def list(self, source: str, explore: str) -> None:
+        """Count a list."""
+        found = self._lists.get((source, explore))
+        if found is None:
+            found = self._lists[source, explore] = self.lists.labels(source, explore)
+        found.inc()
 
     def serves(self, model: str) -> None:
         """Name the model that serves now."""

@@ -17,7 +17,9 @@ from deconrec.errors import DataError, ParameterError
 from deconrec.evaluation.policy import check_policy, draw, draw_posterior
 from deconrec.serving.ids import Ids, RawId
 from deconrec.serving.problems import Problem
-from deconrec.serving.scores import best, folded_row, outward, rows_of
+from deconrec.serving.scores import Blocks, Rows, best, folded_row, rows_of
+
+NAN = "the model gives scores that are not numbers; fit it again and reload."
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,8 @@ class Ranker:
                 "cannot be served. Use `deconrec predict` on the impressions in question."
             )
         self.users, self.items = Ids(self.model.users_), Ids(self.model.items_)
-        self._row = rows_of(self.model)
-        self._uncovered = np.flatnonzero(~self.model.covered_items_)
-        self._fallback = outward(self.model, np.array(self.model.item_mean_), self._uncovered)
+        self._rows, self._blocks = rows_of(self.model), Blocks(self.model)
+        self._fallback = self._blocks.outward(np.array(self.model.item_mean_))
 
     # ------------------------------------------------------------------ lists
     def recommend(self, asked: Asked, policy: Policy, rng: np.random.Generator) -> Listed:
@@ -128,30 +129,32 @@ class Ranker:
         """
         code = self.users.code(asked.user)
         history, unknown = self._history(asked.newcomer)
+        rows: Rows = self._blocks
         if history is not None:
-            source, scores = 1, self._outward(folded_row(self.model, history))
+            source, scores = 1, self._blocks.outward(folded_row(self.model, history))
         elif code >= 0 and self.model.covered_users_[code]:
-            source, scores = 0, self._outward(self._row(code))
+            rows = self._rows if policy.explore is None else self._blocks
+            source, scores = 0, rows.row(code)
         else:
             source, scores = 2, self._fallback.copy()
-        if np.isnan(scores.sum()):
-            raise Problem(
-                500, "model", "the model gives scores that are not numbers; fit it again and reload."
-            )
         unknown += self._hide(scores, code, history, asked)
-        candidates = int((scores > -np.inf).sum())
-        if policy.explore is None:
-            top = best(scores, asked.k)
-            propensity = np.ones(len(top))
-        else:
-            shown = self._explore(scores, asked.k, policy, rng, code, source, history)
-            there = shown.item[0] >= 0
-            top, propensity = shown.item[0][there], shown.propensity[0][there]
+        try:
+            if policy.explore is None:
+                top = best(scores, asked.k)
+                propensity = np.ones(len(top))
+            else:
+                best(scores, 1)
+                shown = self._explore(scores, asked.k, policy, rng, code, source, history)
+                there = shown.item[0] >= 0
+                top, propensity = shown.item[0][there], shown.propensity[0][there]
+        except ValueError as error:
+            if isinstance(error, ParameterError):
+                raise
+            raise Problem(500, "model", NAN) from error
         user = self.users.values[code] if code >= 0 else asked.user
-        return Listed(user, SOURCES[source], top, scores[top].astype(float), propensity, candidates, unknown)
-
-    def _outward(self, scores: np.ndarray) -> np.ndarray:
-        return outward(self.model, scores, self._uncovered)
+        candidates = int(np.count_nonzero(scores > -np.inf))
+        score = rows.outcome(scores[top]).astype(float)
+        return Listed(user, SOURCES[source], top, score, propensity, candidates, unknown)
 
     def _hide(self, scores: np.ndarray, code: int, history: Dataset | None, asked: Asked) -> int:
         """Put -inf where an item is no candidate; gives the number of ids that the model does not know."""
@@ -255,9 +258,7 @@ class Ranker:
             score[told], source[told] = model._pairs(user[told], item[told]), 0
         score = np.asarray(model.scale_.outward(score), np.float64)
         if not np.isfinite(score).all():
-            raise Problem(
-                500, "model", "the model gives scores that are not numbers; fit it again and reload."
-            )
+            raise Problem(500, "model", NAN)
         return score, [SOURCES[s] for s in source]
 
     # ------------------------------------------------------------------ facts

@@ -83,7 +83,7 @@ class Service:
         name = f"{self._run}-{next(self._number)}"
         if self.log is not None:
             self._write(self.log, name, ranker, asked, policy, listed)
-        self.counters.lists.labels(listed.source, policy.name).inc()
+        self.counters.list(listed.source, policy.name)
         return _json(name, ranker, policy, listed)
 
     def _check(self, asked: Asked) -> None:
