@@ -15,9 +15,10 @@ import polars as pl
 from scipy.sparse import csr_matrix
 
 from deconrec.data.context import Schema
-from deconrec.data.dataset import Dataset, Features, Log, OutcomeScale, Task
+from deconrec.data.dataset import Dataset, Log, OutcomeScale, Task
 from deconrec.data.ids import Vocabulary, as_series
 from deconrec.data.impressions import raw_weight
+from deconrec.data.provenance import provenance
 from deconrec.data.split import ValidationPart, cut, joined
 from deconrec.data.tables import read_table
 from deconrec.errors import (
@@ -32,6 +33,7 @@ from deconrec.errors import (
 from deconrec.evaluation.logits import joint, probability
 from deconrec.evaluation.policy import check_policy, draw, draw_posterior
 from deconrec.evaluation.rating import correlation_within_users
+from deconrec.folding import new_users, pair_scores
 from deconrec.parameters import Parameterised
 from deconrec.random import numpy_generator
 
@@ -154,6 +156,7 @@ class Estimator(Parameterised, ABC):
     covered_users_: np.ndarray
     covered_items_: np.ndarray
     context_: Schema | None = None  # of an impression log
+    about_: dict[str, Any] | None = None  # where it comes from, see `data.provenance`
 
     # ------------------------------------------------------------------ hooks
     @property
@@ -293,8 +296,10 @@ class Estimator(Parameterised, ABC):
             validation = ValidationPart(validation)
         if validation is not None:
             self._check_validation(data, validation)
-        if validation is None or (validation.history is not None and tags.shape == "pairs"):
-            # Users that a pair method never trained on cannot stop it: rows of its own users do.
+        # Users that a pair method never trained on cannot stop it: rows of its own users do.
+        own = validation is None or (validation.history is not None and tags.shape == "pairs")
+        self.about_ = provenance(data, None if own else validation, refit)
+        if validation is None or own:
             data, held = cut(data, HOLDOUT, int(getattr(self, "seed", 0)))
             validation = ValidationPart(held)
         self.users_, self.items_, self.task_ = data.users, data.items, data.task
@@ -415,6 +420,7 @@ class Estimator(Parameterised, ABC):
         items: Any = None,
         *,
         history: Any = None,
+        features: Any = None,
         unknown: Unknown = "error",
         details: bool = False,
     ) -> Any:
@@ -424,6 +430,8 @@ class Estimator(Parameterised, ABC):
         ----------
         pairs: a table with user_id and item_id, or (users, items), or the users with `items` given apart; raw ids.
         history: rows (user_id, item_id, rating) of users that are then folded in.
+        features: a table of user features, the id in its first column and the columns of training: its users, beside
+            those of `history`, are folded in too (methods that read features).
         unknown: what an id means that the model does not know: "error", or "fallback": the item's mean outcome,
             or the overall mean for an unknown item.
         details: give a polars frame user_id, item_id, score, source ("model" | "fold-in" | "fallback").
@@ -440,7 +448,7 @@ class Estimator(Parameterised, ABC):
         """
         self._check_fitted()
         if self.context_ is not None:
-            if items is not None or history is not None:
+            if items is not None or history is not None or features is not None:
                 raise DataError(
                     f"predict of {type(self).__name__}, a model of impressions, needs one table with user_id, item_id "
                     "and the context; it folds no one in, because an unseen user is answered too."
@@ -448,7 +456,7 @@ class Estimator(Parameterised, ABC):
             return self._predict_impressions(pairs, details=details)
         raw_users, raw_items = _pair_columns(pairs, items)
         user, item = self.users_.encode(raw_users), self.items_.encode(raw_items)
-        folded = None if history is None else self._history(history)
+        folded = self._newcomers(history, features)
         place = np.full(len(user), -1) if folded is None else folded.users.encode(raw_users)
         if unknown == "error":
             self._refuse_unknown(raw_users, (user < 0) & (place < 0), raw_items, item < 0)
@@ -462,7 +470,8 @@ class Estimator(Parameterised, ABC):
             score[by_model], source[by_model] = self._pairs(user[by_model], item[by_model]), 0
         by_fold = known_item & (place >= 0)
         if folded is not None and by_fold.any():
-            score[by_fold], source[by_fold] = self._fold_in(folded)[place[by_fold], item[by_fold]], 1
+            score[by_fold] = pair_scores(self, folded, place[by_fold], item[by_fold], CELLS)
+            source[by_fold] = 1
         score = np.asarray(self.scale_.outward(score), np.float64)
         if not details:
             return score
@@ -509,10 +518,12 @@ class Estimator(Parameterised, ABC):
             }
         )
 
-    def score(self, users: Any = None, *, history: Any = None, unknown: Unknown = "error") -> np.ndarray:
+    def score(
+        self, users: Any = None, *, history: Any = None, features: Any = None, unknown: Unknown = "error"
+    ) -> np.ndarray:
         """(n, n_items) float32 expected outcome of every item, in the order of `items_.values`; see `recommend`."""
         self._check_fitted()
-        raw, folded = self._asked(users, history)
+        raw, folded = self._asked(users, history, features)
         blocks = [block for _, _, block in self._score_blocks(raw, folded, unknown)]
         return np.concatenate(blocks) if blocks else np.empty((0, len(self.items_)), np.float32)
 
@@ -523,6 +534,7 @@ class Estimator(Parameterised, ABC):
         *,
         exclude_seen: bool = True,
         history: Any = None,
+        features: Any = None,
         unknown: Unknown = "error",
         explore: str | None = None,
         epsilon: float = 0.1,
@@ -533,10 +545,10 @@ class Estimator(Parameterised, ABC):
 
         Parameters
         ----------
-        users: raw ids, or None for every user of the history, or, without one, of the model (in order of ids).
+        users: raw ids, or None for every user that is folded in, or, without one, of the model (in order of ids).
         k: most rows a user; fewer where fewer candidates are left.
         exclude_seen: leave out pairs of the training data and of `history`.
-        history: rows of users that are folded in.
+        history, features: rows, or features, of users that are folded in; see `predict`.
         unknown: "error", or "fallback": the items of highest mean outcome.
         explore: None, "epsilon-greedy" (`epsilon`) or "plackett-luce" (`temperature`, in the outcome's unit): the
             policies of `evaluation.policy`; or "posterior", for methods that have one. Each user's draw depends on
@@ -555,7 +567,7 @@ class Estimator(Parameterised, ABC):
             raise ParameterError(f"'k' of recommend must be a whole number >= 1; got {k!r}.")
         if explore is not None:
             check_policy(explore, epsilon, temperature)
-        raw, folded = self._asked(users, history)
+        raw, folded = self._asked(users, history, features)
         frames = []
         cells = CELLS // DRAWS if explore == "posterior" else CELLS
         for part, seen, scores in self._score_blocks(raw, folded, unknown, cells):
@@ -669,14 +681,18 @@ class Estimator(Parameterised, ABC):
         return model
 
     # ------------------------------------------------------------------ inside
-    def _asked(self, users: Any, history: Any) -> tuple[pl.Series, Dataset | None]:
-        """(raw ids of the users that are asked for, the history as a data set)."""
+    def _newcomers(self, history: Any, features: Any) -> Dataset | None:
+        """The users to fold in as a data set, or None."""
+        return None if history is None and features is None else new_users(self, history, features)
+
+    def _asked(self, users: Any, history: Any, features: Any = None) -> tuple[pl.Series, Dataset | None]:
+        """(raw ids of the users that are asked for, the users to fold in as a data set)."""
         if self.context_ is not None:
             raise DataError(
                 f"{type(self).__name__} was trained on impressions: what an item would do for a user depends on the "
                 "impression's context. Give the impressions in question to `predict`, and rank by what it says."
             )
-        folded = None if history is None else self._history(history)
+        folded = self._newcomers(history, features)
         everyone = self.users_ if folded is None else folded.users
         return everyone.values if users is None else as_series(users), folded
 
@@ -739,41 +755,6 @@ class Estimator(Parameterised, ABC):
         if self.covered_items_.all():
             return block
         return np.where(self.covered_items_, block, np.float32(self.mean_))
-
-    def _history(self, history: Any) -> Dataset:
-        """A history as a data set of its own users over the model's items, its outcomes on the model's scale."""
-        given = history
-        if not isinstance(given, Dataset):
-            given = Dataset.from_frames(read_table(history, "the history"), duplicates="last")
-        log = given.biased
-        code = self.items_.encode(given.items.values)[log.item]
-        known = code >= 0
-        out = Dataset(
-            users=given.users,
-            items=self.items_,
-            biased=type(log)(log.user[known], code[known], log.rating[known]),
-            task=self.task_,
-            user_features=self._history_features(given),
-        )
-        out.__dict__["outcome_scale"] = self.scale_
-        return out
-
-    def _history_features(self, given: Dataset) -> Features | None:
-        """The features of a history's users; training means where it has none."""
-        n = self.spec_.n_user_features
-        if not (n and self.tags.uses_features):
-            return None
-        own = given.user_features
-        if own is None:
-            names = tuple(f"x{j}" for j in range(n))
-            mean = getattr(self, "x_mean_", np.zeros(n, np.float32))
-            return Features(names, np.tile(mean, (given.n_users, 1)), np.ones(given.n_users, bool))
-        if own.values.shape[1] != n:
-            raise DataError(
-                f"{type(self).__name__} was trained on {n} user features, but the history has "
-                f"{own.values.shape[1]}; give the same columns, or none (training means are then taken)."
-            )
-        return own
 
     def _refuse_unknown(
         self,

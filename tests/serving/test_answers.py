@@ -136,15 +136,17 @@ def test_a_history_folds_in(name: str, user: Any, models: Any, server: Any) -> N
 
 def test_features_fold_in_where_the_model_reads_them(models: Any, server: Any) -> None:
     client, model = server("fm"), dc.load_model(models["fm"])
-    one = client.post("/recommend", json={"user": "new", "k": 30, "features": [0.9, 0.1]})
-    two = client.post("/recommend", json={"user": "new", "k": 30, "features": [0.1, 0.9]})
+    one = client.post("/recommend", json={"user": "new", "k": 30, "features": {"age": 0.9, "city": 0.1}})
+    two = client.post(
+        "/recommend", json={"user": "new", "k": 30, "features": {"age": 0.1, "city": 0.9, "more": "x"}}
+    )
     assert one.json()["source"] == two.json()["source"] == "fold-in"
     assert [r["score"] for r in one.json()["items"]] != [r["score"] for r in two.json()["items"]]
     assert len(listed(one)) == len(model.items_)
-    wrong = client.post("/recommend", json={"user": "new", "features": [1.0]})
+    wrong = client.post("/recommend", json={"user": "new", "features": {"age": 1.0}})
     assert wrong.status_code == 422
-    assert "2 user features, got 1" in wrong.json()["error"]["message"]
-    blind = server("mf").post("/recommend", json={"user": "new", "features": [0.9, 0.1]})
+    assert "the features need the column 'city'" in wrong.json()["error"]["message"]
+    blind = server("mf").post("/recommend", json={"user": "new", "features": {"age": 0.9, "city": 0.1}})
     assert blind.json()["source"] == "fallback"  # mf reads no features: nothing is known of this user
 
 

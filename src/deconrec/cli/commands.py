@@ -21,6 +21,7 @@ from deconrec.cli import (
     sensitivity,
     serve,
     simulate,
+    tune,
     value,
 )
 
@@ -34,6 +35,7 @@ def register(app: typer.Typer) -> None:
     app.command("recommend")(recommend.recommend)
     app.command("serve")(serve.serve)
     app.command("served")(serve.served)
+    app.command("tune")(tune.tune)
     app.command("compare")(compare.compare)
     app.command("reproduce")(reproduce.reproduce)
     app.command("evaluate")(evaluate.evaluate)

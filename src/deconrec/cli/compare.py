@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Json, Quiet, Root, split_names, threads
+from deconrec.cli.options import Json, Quiet, Root, Track, split_names, threads
 
 
 def compare(
@@ -49,28 +49,43 @@ def compare(
     report: Annotated[
         str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML report.")
     ] = None,
+    track: Track = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
     """Compare methods under one protocol, with intervals and corrected paired tests."""
+    from deconrec.adapters.tracker import open_tracker, tracked
     from deconrec.experiments.compare import compare as run
 
+    tracker = open_tracker(track)
     threads()
-    result = run(
-        data,
-        split_names(methods),
-        seeds=range(seed, seed + seeds),
-        metrics=None if metrics is None else split_names(metrics),
-        protocol=protocol,  # type: ignore[arg-type]  # compare refuses other words
-        select=select,  # type: ignore[arg-type]  # compare refuses other words
-        split=split,  # type: ignore[arg-type]  # compare refuses other words
-        trials=trials,
-        search=search,  # type: ignore[arg-type]  # compare refuses other words
-        refit=refit,
-        workers=workers,
-        root=root,
-        progress=not quiet,
-    )
+    about = {
+        "data": data,
+        "methods": methods,
+        "seeds": seeds,
+        "seed": seed,
+        "trials": trials,
+        "select": select,
+    }
+    with tracked(tracker, f"compare {data}", about) as noted:
+        result = run(
+            data,
+            split_names(methods),
+            seeds=range(seed, seed + seeds),
+            metrics=None if metrics is None else split_names(metrics),
+            protocol=protocol,  # type: ignore[arg-type]  # compare refuses other words
+            select=select,  # type: ignore[arg-type]  # compare refuses other words
+            split=split,  # type: ignore[arg-type]  # compare refuses other words
+            trials=trials,
+            search=search,  # type: ignore[arg-type]  # compare refuses other words
+            refit=refit,
+            workers=workers,
+            root=root,
+            progress=not quiet,
+        )
+        for row in result.runs:
+            noted.metrics({f"{row.method}/{name}": value for name, value in row.metrics.items()}, row.seed)
+        noted.metrics({f"mean/{s.method}/{s.metric}": s.mean for s in result.summary if not s.setting})
     if json:
         output.write_json(result.to_json(), json)
     if json != "-":

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Json, Quiet, Root, Seed, Settings, pairs_of, threads
+from deconrec.cli.options import Json, Quiet, Root, Seed, Settings, Track, pairs_of, threads
+
+if TYPE_CHECKING:
+    from deconrec.base import Estimator
+    from deconrec.catalogue import Opened
 
 
 def fit(
@@ -21,6 +25,10 @@ def fit(
     refit: Annotated[
         bool, typer.Option("--refit/--no-refit", help="Once stopped, train again on all rows.")
     ] = True,
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose", help="Keep with the model what `diagnose` says of its data.")
+    ] = False,
+    track: Track = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -29,6 +37,7 @@ def fit(
     The whole randomised log is used. 15 % of the biased log stops the training; a method over pairs then learns again
     from all of it, for as many epochs.
     """
+    from deconrec.adapters.tracker import open_tracker, tracked
     from deconrec.catalogue import open_data
     from deconrec.data.files import check_replaceable
     from deconrec.methods import make
@@ -36,17 +45,52 @@ def fit(
 
     check_replaceable(out, MARKER)
     model = make(method)
-    if "seed" in model.get_params(deep=False):
-        model.set_params(seed=seed)
     model.set_text(pairs_of(settings) | ({} if device is None else {"device": device}))
     model.check_params()
+    tracker = open_tracker(track)
     opened = open_data(data, root)
     threads()
-    model.fit(opened.draw(seed)[0], refit=refit, progress=not quiet)
+    with tracked(
+        tracker, f"fit {method}", {"method": method, "data": data, "params": model.describe()}
+    ) as run:
+        record = {"method": method} | fit_and_save(
+            model, opened, out, seed=seed, refit=refit, diagnose=diagnose, quiet=quiet
+        )
+        for epoch, terms in enumerate(getattr(model, "history_", ())):
+            run.metrics(terms, epoch)
+        run.metrics({k: record.get(k) for k in ("validation", "best_epoch", "unbiased_rows")})
+        run.note({"out": out, "fingerprint": record["fingerprint"]})
+    if json:
+        output.write_json(record, json)
+
+
+def fit_and_save(
+    model: Estimator,
+    opened: Opened,
+    out: str,
+    *,
+    seed: int = 0,
+    refit: bool = True,
+    diagnose: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Fit a checked method on all of a data set, save it, say so, and give the record."""
+    if "seed" in model.get_params(deep=False):
+        model.set_params(seed=seed)
+    data, _ = opened.draw(seed)
+    diagnosis = None
+    if diagnose:
+        from deconrec.diagnostics import diagnose as look
+
+        diagnosis = look(data, seed=seed, name=opened.name).summary()
+    model.fit(data, refit=refit, progress=not quiet)
+    assert model.about_ is not None
+    model.about_["diagnosis"] = diagnosis
+    model.about_["data"]["fingerprint"] = data.fingerprint
     model.save(out)
-    record = {
-        "method": method,
-        "data": data,
+    record: dict[str, Any] = {
+        "data": opened.name,
+        "fingerprint": data.fingerprint,
         "out": out,
         "seconds": model.seconds_,
         "unbiased_rows": model.unbiased_rows_,
@@ -70,9 +114,12 @@ def fit(
             f"selection raises the outcomes of the biased log by {shift['mean']:+.3f} (90 % interval "
             f"{shift['low']:+.3f} to {shift['high']:+.3f}): hidden confounding that features and exposures leave"
         )
-    if json:
-        output.write_json(record, json)
+    if diagnosis is not None:
+        record["diagnosis"] = diagnosis
+        for sentence in diagnosis["answer"]:
+            output.say(sentence)
     text = f"{type(model).__name__} fitted in {model.seconds_:.1f} s"
     if history is not None and len(history):
         text += f", epoch {history.best_epoch + 1} of {len(history)} kept"
     output.say(f"{text}; {model.unbiased_rows_:,} unbiased rows used; saved in {out}")
+    return record

@@ -27,6 +27,22 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter; nested by a dot. May be repeated."),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option("--track", metavar="mlflow:URI", help="Note the run in an MLflow store (default: nowhere)."),
+]
+History = Annotated[
+    str | None,
+    typer.Option("--history", metavar="FILE", help="Rows user_id, item_id, rating of users to fold in."),
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        metavar="FILE",
+        help="Features of users to fold in, the id first, columns as in training.",
+    ),
+]
 # How a log by itself is read; a data file says all this itself.
 User = Annotated[str | None, typer.Option("--user", metavar="COLUMN", help="Column of user ids [user_id].")]
 Item = Annotated[str | None, typer.Option("--item", metavar="COLUMN", help="Column of item ids [item_id].")]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,21 @@ def show(thing: Any) -> None:
     if not console.is_terminal:
         console = Console(width=110)
     console.print(thing)
+
+
+@contextmanager
+def parts_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error where that is a terminal; gives what is called with (parts done, parts in all)."""
+    if STATE["quiet"] or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def write_json(content: Any, target: str) -> None:

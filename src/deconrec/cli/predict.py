@@ -7,28 +7,28 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Quiet, threads
+from deconrec.cli.options import Features, History, Quiet, threads
 
 
 def predict(
     model: Annotated[str, typer.Argument(metavar="DIR", help="A saved model.")],
     pairs: Annotated[str, typer.Argument(metavar="PAIRS", help="CSV or Parquet with user_id and item_id.")],
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="Parquet or CSV to write.")],
-    history: Annotated[
-        str | None,
-        typer.Option("--history", metavar="FILE", help="Rows user_id, item_id, rating of users to fold in."),
-    ] = None,
+    history: History = None,
+    features: Features = None,
     quiet: Quiet = False,
 ) -> None:
-    """Predict the expected outcome of pairs: user_id, item_id, score, source (model, fold-in or fallback)."""
-    from deconrec.cli.tables import check_table_name, write_table
-    from deconrec.saving import load_model
+    """Predict the expected outcome of pairs: user_id, item_id, score, source (model, fold-in or fallback).
 
-    check_table_name(out)
-    fitted = load_model(model)
+    PAIRS may be larger than memory. Killed, the same command goes on where it was.
+    """
+    from deconrec.batch import check_output, predict_to
+    from deconrec.cli.output import parts_bar
+
+    check_output(out)
     threads()
-    frame = fitted.predict(pairs, history=history, unknown="fallback", details=True)
-    write_table(frame, out)
-    counts = dict(frame["source"].value_counts().iter_rows())
-    parts = ", ".join(f"{counts[s]:,} {s}" for s in ("model", "fold-in", "fallback") if s in counts)
-    output.say(f"{len(frame):,} predictions ({parts or 'none'}) in {out}")
+    with parts_bar("predicting") as advance:
+        done = predict_to(model, pairs, out, history=history, features=features, advance=advance)
+    parts = ", ".join(f"{count:,} {source}" for source, count in done.counts.items())
+    again = f"; {done.resumed} of {done.parts} parts were there already" if done.resumed else ""
+    output.say(f"{done.rows:,} predictions ({parts or 'none'}) in {out}{again}")

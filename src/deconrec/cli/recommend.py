@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Quiet, Seed, threads
+from deconrec.cli.options import Features, History, Quiet, Seed, threads
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SHOWN = 5  # users on the screen
 
 
 def recommend(
@@ -21,10 +26,8 @@ def recommend(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Recommend pairs of the training data too.")
     ] = False,
-    history: Annotated[
-        str | None,
-        typer.Option("--history", metavar="FILE", help="Rows user_id, item_id, rating of users to fold in."),
-    ] = None,
+    history: History = None,
+    features: Features = None,
     explore: Annotated[
         str | None,
         typer.Option(
@@ -45,47 +48,52 @@ def recommend(
 ) -> None:
     """Recommend items: user_id, item_id, rank (from 1), score (expected outcome).
 
-    With --explore also propensity: the probability that the item is in the user's list under the policy.
+    With --explore also propensity: the probability that the item is in the user's list under the policy. Killed, the
+    same command goes on where it was. Without --out, the first users' items are shown.
     """
-    from deconrec.cli.tables import check_table_name, write_table
-    from deconrec.data.tables import read_table
-    from deconrec.errors import DataError
+    options: dict[str, Any] = {
+        "k": k,
+        "exclude_seen": not include_seen,
+        "explore": explore,
+        "epsilon": epsilon,
+        "temperature": temperature,
+        "seed": seed,
+    }
+    if out is None:
+        show_recommendations(_first(model, users, history, features, options))
+        return
+    from deconrec.batch import check_output, recommend_to
+    from deconrec.cli.output import parts_bar
+
+    check_output(out)
+    threads()
+    with parts_bar("recommending") as advance:
+        done = recommend_to(
+            model, out, users=users, history=history, features=features, advance=advance, **options
+        )
+    again = f"; {done.resumed} of {done.parts} parts were there already" if done.resumed else ""
+    output.say(f"{done.rows:,} recommendations for {done.counts['users']:,} users in {out}{again}")
+
+
+def _first(
+    model: str, users: str | None, history: str | None, features: str | None, options: dict[str, Any]
+) -> pl.DataFrame:
+    """Recommendations for the first users only, which is what a screen shows."""
+    from deconrec.batch import asked_users, given_tables
     from deconrec.saving import load_model
 
-    if out is not None:
-        check_table_name(out)
     fitted = load_model(model)
-    wanted = None
-    if users is not None:
-        table = read_table(users, "the users")
-        if "user_id" not in table.columns:
-            raise DataError(f"the users need the column user_id; got {table.columns}. Rename yours to this.")
-        wanted = table["user_id"]
+    given = given_tables(history, features)
+    raw = asked_users(fitted, users, given)
     threads()
-    frame = fitted.recommend(
-        wanted,
-        k,
-        exclude_seen=not include_seen,
-        history=history,
-        unknown="fallback",
-        explore=explore,
-        epsilon=epsilon,
-        temperature=temperature,
-        seed=seed,
-    )
-    if out is None:
-        show_recommendations(frame)
-        return
-    write_table(frame, out)
-    output.say(f"{len(frame):,} recommendations for {frame['user_id'].n_unique():,} users in {out}")
+    return fitted.recommend(raw.head(SHOWN), unknown="fallback", **given, **options)
 
 
-def show_recommendations(frame: object, n_users: int = 5) -> None:
+def show_recommendations(frame: pl.DataFrame, n_users: int = SHOWN) -> None:
     """The first users' items as a table on the screen."""
     import polars as pl
     from rich.table import Table
 
-    assert isinstance(frame, pl.DataFrame)
     table = Table("user", "items, best first (expected outcome)", box=None, pad_edge=False)
     for user in frame["user_id"].unique(maintain_order=True).head(n_users):
         rows = frame.filter(pl.col("user_id") == user).head(8)

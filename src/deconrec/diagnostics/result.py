@@ -127,6 +127,19 @@ class Diagnosis:
         }
         return dict(_finite(record))
 
+    def summary(self) -> dict[str, Any]:
+        """What a saved model keeps: the answer, the test for confounding, overlap, and every verdict in words."""
+        whole = self.to_dict()
+        overlap = {k: whole["overlap"][k] for k in ("ess", "ess_share", "floored_share")}
+        return {
+            "answer": whole["answer"],
+            "confounding": {k: whole["confounding"].get(k) for k in ("gap", "low", "high", "p")},
+            "overlap": overlap,
+            "verdicts": whole["verdicts"],
+            "fingerprint": whole["data"]["fingerprint"],
+            "seed": whole["seed"],
+        }
+
     def to_json(self) -> str:
         """JSON without NaN."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)

@@ -480,3 +480,55 @@ class Sensitivity(Record):
     def to_json(self) -> str:
         """The record as JSON."""
         return json.dumps(finite(self.model_dump()), indent=1, allow_nan=False)
+
+
+# ---------------------------------------------------------------------- tuning
+class TunedTrial(Record):
+    """One trial of `deconrec tune`: parameters beyond the method's own, and its score on each split that was fitted.
+
+    state: "complete", "pruned" (given up after the first split) or "failed" (for the reason in `failed`).
+    """
+
+    number: int
+    params: dict[str, Any]
+    scores: list[float]
+    score: float | None
+    state: str
+    seconds: float
+    failed: str = ""
+
+
+class Tuned(Record):
+    """The record of `deconrec tune`.
+
+    Attributes
+    ----------
+    score, default: mean validation score of the best trial and of the method's own values, over the splits that both
+        were judged on.
+    gain: what the best gains over the method's own values: mean difference over the further splits, which chose among
+        finalists only, with its standard error (corrected for the rows that splits share) and their number; or null.
+    params: of the best trial, by dotted name; {} where the method's own values were best.
+    space: the ranges that were searched.  importance: shares of the parameters, {} where there are too few trials.
+    command: the `fit` command with these parameters.  resumed: trials that an earlier run had made.
+    """
+
+    dataset: str
+    method: str
+    study: str
+    storage: str | None
+    protocol: dict[str, Any]
+    params: dict[str, Any]
+    score: float | None
+    default: float | None
+    gain: dict[str, float | int | None] | None
+    space: dict[str, dict[str, Any]]
+    trials: list[TunedTrial]
+    importance: dict[str, float]
+    command: str
+    answer: list[str]
+    resumed: int
+    environment: dict[str, Any]
+
+    def to_json(self) -> str:
+        """The record as JSON."""
+        return json.dumps(self.model_dump(), indent=1, allow_nan=False)

@@ -166,10 +166,17 @@ class Searcher:
         """Parameters of the next trial."""
         if len(self.done) <= len(self.starts):
             return self.starts[len(self.done) - 1] if self.done else {}
-        optuna = _optuna()
         turn = self.seed * 10_007 + len(self.done)
+        study, distributions = self.study(turn), distributions_of(self.space)
+        changed = random.Random(turn).sample(sorted(self.space), max(1, round(len(self.space) * CHANGED)))
+        asked = study.ask({name: distributions[name] for name in changed}).params
+        return self.best | {name: _rounded(value, self.space[name]) for name, value in asked.items()}
+
+    def study(self, turn: int = 0) -> Any:
+        """The trials so far as a study of Optuna's in memory, whose sampler is seeded by `turn`."""
+        optuna = optuna_of()
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=turn))
-        distributions = {name: _distribution(optuna, s) for name, s in self.space.items()}
+        distributions = distributions_of(self.space)
         states = optuna.trial.TrialState
         for trial in self.done:
             params = self.own | trial.params
@@ -183,9 +190,7 @@ class Searcher:
                     intermediate_values={0: trial.scores[0]} if trial.scores else None,
                 )
             )
-        changed = random.Random(turn).sample(sorted(self.space), max(1, round(len(self.space) * CHANGED)))
-        asked = study.ask({name: distributions[name] for name in changed}).params
-        return self.best | {name: _rounded(value, self.space[name]) for name, value in asked.items()}
+        return study
 
     @property
     def best(self) -> dict[str, Any]:
@@ -361,13 +366,24 @@ def _complete(trials: Sequence[Trial]) -> list[Trial]:
     return [t for t in trials if t.state == "complete" and math.isfinite(t.score)]
 
 
-def _optuna() -> Any:
+def optuna_of() -> Any:
+    """The package, its chatter off.
+
+    Raises
+    ------
+    MissingExtra.
+    """
     try:
         import optuna
     except ModuleNotFoundError as error:
         raise MissingExtra("optuna", "tune", "tuning") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
+
+
+def distributions_of(space: Mapping[str, Search]) -> dict[str, Any]:
+    """The ranges as Optuna's distributions."""
+    return {name: _distribution(optuna_of(), search) for name, search in space.items()}
 
 
 def _distribution(optuna: Any, search: Search) -> Any:

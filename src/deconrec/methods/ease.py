@@ -38,6 +38,7 @@ from scipy.special import expit
 from deconrec.base import Estimator, Tags
 from deconrec.data.dataset import Dataset
 from deconrec.data.split import ValidationPart
+from deconrec.data.tensors import checked_csr
 from deconrec.errors import DataError
 from deconrec.evaluation.ranking import place_block
 from deconrec.factor_estimator import score_of_pairs
@@ -204,8 +205,8 @@ class EASE(Estimator):
         }
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
-        x = (np.array(state[f"x.{name}"]) for name in ("data", "indices", "indptr"))
-        self.x_ = csr_matrix(tuple(x), shape=self.spec_.shape)
+        indptr, indices, values = (state[f"x.{name}"] for name in ("indptr", "indices", "data"))
+        self.x_ = checked_csr(indptr, indices, self.spec_.shape, "x", values)
         self.weights_, self.precision_, self.log_popularity_, self.coefficients_ = (
             np.array(state[name]) for name in ("weights", "precision", "log_popularity", "coefficients")
         )

@@ -20,6 +20,7 @@ class Limits:
     pairs: most pairs of one /score.
     ids: most ids of `allow`, and of `deny`.
     history: most rows that a user is folded in by.
+    features: most features of a user.
     body_bytes, header_bytes: size of a request's body, and of its line and headers together.
     json_depth: how deep brackets may nest.
     id_characters: length of an id.
@@ -36,6 +37,7 @@ class Limits:
     pairs: int = 10_000
     ids: int = 10_000
     history: int = 10_000
+    features: int = 1000
     body_bytes: int = BODY
     header_bytes: int = HEADERS
     json_depth: int = DEPTH

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from deconrec.base import SOURCES, Estimator
-from deconrec.data.dataset import Dataset, Features, Log
+from deconrec.data.dataset import Dataset, Log
 from deconrec.data.ids import Vocabulary
 from deconrec.errors import DataError, ParameterError
 from deconrec.evaluation.policy import check_policy, draw, draw_posterior
+from deconrec.folding import new_users
 from deconrec.serving.ids import Ids, RawId
 from deconrec.serving.problems import Problem
 from deconrec.serving.scores import Blocks, Rows, best, folded_row, rows_of
@@ -47,10 +49,10 @@ class Policy:
 
 @dataclass(frozen=True)
 class Newcomer:
-    """What is told of a user at request time: rows (item, rating), and features in the order of training's columns."""
+    """What is told of a user at request time: rows (item, rating), and features by the names of training's table."""
 
     history: Sequence[tuple[RawId, float]] = ()
-    features: Sequence[float] | None = None
+    features: Mapping[str, float | str | bool | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,12 @@ class Ranker:
             )
         self.users, self.items = Ids(self.model.users_), Ids(self.model.items_)
         self._rows, self._blocks = rows_of(self.model), Blocks(self.model)
+        # An id that no training user has, for the one user of a history.
+        self._nobody: RawId = (
+            "?" if self.users.is_text else next(n for n in count() if self.users.code(n) < 0)
+        )
+        while self.users.code(self._nobody) >= 0:
+            self._nobody = f"{self._nobody}?"
         self._fallback = self._blocks.outward(np.array(self.model.item_mean_))
 
     # ------------------------------------------------------------------ lists
@@ -216,32 +224,23 @@ class Ranker:
         # Of rows of one item the last one counts, as in a history that `recommend` reads.
         last = {int(item[row]): int(row) for row in known}
         rows = np.array(sorted(last.values()), np.int64)
-        features = self._features(newcomer.features)
-        reads = features is not None and self.model.tags.uses_features
-        if not self.model.tags.fold_in or not (len(rows) or reads):
+        model = self.model
+        reads = newcomer.features is not None and model.tags.uses_features and model.spec_.n_user_features > 0
+        if not model.tags.fold_in or not (len(rows) or reads):
             return None, len(item) - len(known)
         given = Dataset(
-            users=Vocabulary(pl.Series([0]), "user"),
-            items=self.model.items_,
+            users=Vocabulary(pl.Series([self._nobody]), "user"),
+            items=model.items_,
             biased=Log(np.zeros(len(rows)), item[rows], rating[rows]),
-            task=self.model.task_,
-            user_features=features,
+            task=model.task_,
         )
-        return self.model._history(given), len(item) - len(known)
-
-    def _features(self, values: Sequence[float] | None) -> Features | None:
-        if values is None:
-            return None
-        n = self.model.spec_.n_user_features
-        if len(values) != n:
-            raise Problem(
-                422,
-                "invalid",
-                f"features: the model was trained on {n} user features, got {len(values)}; give them in the order of "
-                "training's columns, or leave them out.",
-            )
-        names = tuple(f"x{j}" for j in range(n))
-        return Features(names, np.array([values], np.float32), np.zeros(1, bool))
+        table = None
+        if reads and newcomer.features is not None:
+            table = pl.DataFrame([{"user_id": self._nobody} | dict(newcomer.features)])
+        try:
+            return new_users(model, given, table), len(item) - len(known)
+        except DataError as error:
+            raise Problem(422, "invalid", f"features: {error}") from error
 
     # ------------------------------------------------------------------ pairs
     def score(self, pairs: Sequence[tuple[RawId, RawId]]) -> tuple[np.ndarray, list[str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from deconrec.serving.limits import MAX_ID
 
@@ -25,7 +25,9 @@ def _id(value: int | str) -> int | str:
 
 RawId = Annotated[StrictInt | StrictStr, AfterValidator(_id)]
 TextId = Annotated[str, AfterValidator(_id)]
+FeatureText = Annotated[StrictStr, Field(max_length=MAX_ID)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+StrictNumber = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
 class Request(BaseModel):
@@ -68,8 +70,8 @@ class RecommendBody(HowToList):
     history: list[Row] = Field(
         [], description="rows of the user, who is then folded in; the last of an item counts"
     )
-    features: list[Number] | None = Field(
-        None, description="features of the user, encoded and in the order of training's columns"
+    features: dict[str, StrictBool | StrictNumber | FeatureText | None] | None = Field(
+        None, description="features of the user, by the column names of training's table; null is a gap"
     )
 
 

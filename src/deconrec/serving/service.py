@@ -89,11 +89,13 @@ class Service:
     def _check(self, asked: Asked) -> None:
         limits = self.limits
         history = () if asked.newcomer is None else asked.newcomer.history
+        features = None if asked.newcomer is None else asked.newcomer.features
         for what, size, most in (
             ("k", asked.k, limits.k),
             ("allow", len(asked.allow or ()), limits.ids),
             ("deny", len(asked.deny), limits.ids),
             ("history", len(history), limits.history),
+            ("features", len(features or ()), limits.features),
         ):
             if size > most:
                 raise Problem(422, "limit", f"{what}: at most {most:,} here; got {size:,}.")

@@ -1,0 +1,372 @@
+"""Answers of a saved model for many users or pairs, to a file: in bounded memory, and resumed after a kill.
+
+Work is cut into parts, each written whole beside the output in a folder of its own; the parts are joined and renamed at
+the end, so that the output is the earlier one or the new one, never a half. The folder's name follows from the command,
+the model's seal and the bytes of the input files: anything else starts from the beginning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from deconrec.base import SOURCES, Estimator
+from deconrec.data.files import replaced_file, write_file
+from deconrec.data.sealed import seal
+from deconrec.data.tables import Batches, open_batches, read_table, text_ids
+from deconrec.errors import DataError, FileError
+from deconrec.saving import load_model, read_about
+
+ROWS = 1 << 18  # rows of a part
+ENDINGS = (".parquet", ".csv")
+Advance = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes
+    ----------
+    rows: of the output.
+    parts, resumed: parts of the work, and those that an earlier run had left.
+    counts: rows by source (`predict_to`), or {"users": distinct users} (`recommend_to`).
+    """
+
+    rows: int
+    parts: int
+    resumed: int
+    counts: Mapping[str, int]
+
+
+def check_output(path: str | Path) -> None:
+    """Refuse an ending that is not written, or a folder that is not there, before any work is done.
+
+    Raises
+    ------
+    FileError.
+    """
+    target = Path(path)
+    if target.suffix not in ENDINGS:
+        raise FileError(f"'{path}' must end in .parquet or .csv.")
+    if target.is_dir() or not target.resolve().parent.is_dir():
+        raise FileError(f"'{path}' cannot be written: its folder does not exist, or it is a folder itself.")
+
+
+def recommend_to(
+    model: str | Path,
+    out: str | Path,
+    *,
+    users: str | Path | None = None,
+    k: int = 20,
+    exclude_seen: bool = True,
+    history: str | Path | None = None,
+    features: str | Path | None = None,
+    explore: str | None = None,
+    epsilon: float = 0.1,
+    temperature: float = 0.1,
+    seed: int = 0,
+    part_rows: int = ROWS,
+    advance: Advance | None = None,
+) -> Written:
+    """`Estimator.recommend` of a saved model to a .parquet or .csv file; unknown users get the fallback.
+
+    Parameters
+    ----------
+    model: its folder.
+    users: a table with user_id; None = every user of the history and the features, or, without them, of the model.
+    k, exclude_seen, explore, epsilon, temperature, seed: see `Estimator.recommend`.
+    history, features: tables of users to fold in, see `Estimator.predict`; they are held in memory.
+    part_rows: rows of a part, about: what a kill may cost, and what is held at once.
+    advance: called with (parts done, parts in all).
+
+    Raises
+    ------
+    FileError: the model or the output.  DataError, ParameterError: as of `Estimator.recommend`.
+    """
+    check_output(out)
+    options = {
+        "k": k,
+        "exclude_seen": exclude_seen,
+        "explore": explore,
+        "epsilon": epsilon,
+        "temperature": temperature,
+        "seed": seed,
+    }
+    files = {"users": users, "history": history, "features": features}
+    with _work(out, model, "recommend", options | {"part_rows": part_rows}, files) as work:
+        fitted = load_model(model)
+        given = given_tables(history, features)
+        wanted = None
+        if users is not None:
+            table = read_table(users, "the users")
+            if "user_id" not in table.columns:
+                raise DataError(
+                    f"the users need the column user_id; got {table.columns}. Rename yours to this."
+                )
+            wanted = table["user_id"]
+        raw, _ = fitted._asked(wanted, given["history"], given["features"])
+        size = max(1, part_rows // max(1, min(k, len(fitted.items_))))
+        total = max(1, -(-len(raw) // size))
+        for part in range(total):
+            if not work.has(part):
+                some = raw[part * size : (part + 1) * size]
+                frame = fitted.recommend(some, unknown="fallback", **given, **options)
+                work.put(part, frame)
+            if advance is not None:
+                advance(part + 1, total)
+        rows = work.join(total)
+        return Written(rows, total, work.resumed, {"users": raw.n_unique()})
+
+
+def predict_to(
+    model: str | Path,
+    pairs: str | Path,
+    out: str | Path,
+    *,
+    history: str | Path | None = None,
+    features: str | Path | None = None,
+    part_rows: int = ROWS,
+    advance: Advance | None = None,
+) -> Written:
+    """`Estimator.predict` (with details) of a saved model to a .parquet or .csv file; unknown ids get the fallback.
+
+    Parameters
+    ----------
+    pairs: a CSV, Parquet or RecBole file with user_id and item_id (and the context of impressions), read in batches.
+    model, history, features, part_rows, advance: see `recommend_to`.
+
+    Raises
+    ------
+    FileError: the model or the output.  DataError: the pairs, the history or the features.
+    """
+    check_output(out)
+    files = {"pairs": pairs, "history": history, "features": features}
+    with _work(out, model, "predict", {"part_rows": part_rows}, files) as work:
+        fitted = load_model(model)
+        given = given_tables(history, features)
+        opened = open_batches(pairs, "the pairs")
+        context = () if fitted.context_ is None else fitted.context_.names
+        wanted = ["user_id", "item_id", *(c for c in context if c not in ("user_id", "item_id"))]
+        missing = [c for c in wanted if c not in opened.columns]
+        if missing:
+            raise DataError(
+                f"the pairs need the columns {', '.join(wanted)}; {', '.join(missing)} not among {opened.columns}. "
+                "Rename yours to these."
+            )
+        kinds, rows = _kinds(opened)
+        total = max(1, -(-rows // part_rows))
+        start = next((part for part in range(total) if not work.has(part)), total)
+        for part, table in _parts(opened, wanted, part_rows, start):
+            if not work.has(part):
+                table = table.with_columns(table[c].cast(kind, strict=False) for c, kind in kinds.items())
+                work.put(part, _predicted(fitted, table, given))
+            if advance is not None:
+                advance(part + 1, total)
+        written = work.join(total)
+        return Written(written, total, work.resumed, work.sources(total))
+
+
+def given_tables(history: str | Path | None, features: str | Path | None) -> dict[str, pl.DataFrame | None]:
+    """The tables of users to fold in, read once."""
+    return {
+        "history": None if history is None else read_table(history, "the history"),
+        "features": None if features is None else read_table(features, "the features", ids=None),
+    }
+
+
+def asked_users(fitted: Estimator, users: str | Path | None, given: Mapping[str, Any]) -> pl.Series:
+    """Raw ids of the users of a table, or of every user that is folded in, or else of the model.
+
+    Raises
+    ------
+    DataError: no column user_id.
+    """
+    wanted = None
+    if users is not None:
+        table = read_table(users, "the users")
+        if "user_id" not in table.columns:
+            raise DataError(f"the users need the column user_id; got {table.columns}. Rename yours to this.")
+        wanted = table["user_id"]
+    return fitted._asked(wanted, given["history"], given["features"])[0]
+
+
+def _predicted(fitted: Estimator, table: pl.DataFrame, given: Mapping[str, Any]) -> pl.DataFrame:
+    if fitted.context_ is not None:
+        if any(v is not None for v in given.values()):
+            raise DataError("a model of impressions folds no one in: an unseen user is answered too.")
+        return fitted.predict(table, details=True)
+    return fitted.predict(table, **given, unknown="fallback", details=True)
+
+
+# ---------------------------------------------------------------------- reading pairs
+def _kinds(opened: Batches) -> tuple[dict[str, Any], int]:
+    """(the types that the ids of a text file have as a whole, rows): what an id means must not depend on its part."""
+    found: dict[str, set[Any]] = {"user_id": set(), "item_id": set()}
+    rows = 0
+    for batch in opened.read(list(found), list(found)):
+        rows += len(batch)
+        for name, kinds in found.items():
+            if opened.text and batch[name].null_count() < len(batch):
+                kinds.add(text_ids(batch[name]).dtype)
+    if not opened.text:
+        return {}, rows
+    return {
+        n: kinds.pop() if len(kinds) == 1 else pl.String if kinds else pl.Int64 for n, kinds in found.items()
+    }, rows
+
+
+def _parts(opened: Batches, wanted: list[str], size: int, first: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Parts of `size` rows from number `first` on; what lies before is read past."""
+    part, skip = first, first * size
+    rest: list[pl.DataFrame] = []
+    held = 0
+    for batch in opened.read(wanted, ["user_id", "item_id"]):
+        if skip >= len(batch):
+            skip -= len(batch)
+            continue
+        rest.append(batch[skip:])
+        held += len(batch) - skip
+        skip = 0
+        while held >= size:
+            whole = _joined(rest)
+            yield part, whole[:size]
+            rest, part, held = [whole[size:]], part + 1, held - size
+    if held or not part:
+        nothing = pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
+        yield part, _joined(rest) if rest else nothing
+
+
+def _joined(tables: list[pl.DataFrame]) -> pl.DataFrame:
+    """Rows one after the other; a column that is numbers in one block of a file and text in another is text."""
+    try:
+        return pl.concat(tables, how="vertical_relaxed")
+    except pl.exceptions.PolarsError:
+        return pl.concat([t.cast(pl.String) for t in tables])
+
+
+# ---------------------------------------------------------------------- parts on disk
+class _Work:
+    """The parts of one piece of work, in a folder beside its output."""
+
+    def __init__(self, folder: Path, out: Path) -> None:
+        self.folder, self.out = folder, out
+        self.resumed = len(list(folder.glob("*.parquet")))
+
+    def _path(self, part: int) -> Path:
+        return self.folder / f"{part:08d}.parquet"
+
+    def has(self, part: int) -> bool:
+        """Whether the part was written."""
+        return self._path(part).is_file()
+
+    def put(self, part: int, frame: pl.DataFrame) -> None:
+        """Write a part, whole or not at all."""
+        try:
+            with replaced_file(self._path(part)) as fresh:
+                frame.write_parquet(fresh)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise FileError(
+                f"part {part} of '{self.out}' cannot be written: {error}. The parts before it are kept; the same "
+                "command goes on from there."
+            ) from error
+
+    def join(self, total: int) -> int:
+        """Write the output from the parts, a batch of rows at a time, and give its rows."""
+        parts = pl.scan_parquet([self._path(part) for part in range(total)])
+        try:
+            with replaced_file(self.out) as fresh:
+                if self.out.suffix == ".parquet":
+                    parts.sink_parquet(fresh)
+                else:
+                    parts.sink_csv(fresh)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise FileError(f"'{self.out}' cannot be written: {error}. Its parts are kept.") from error
+        return int(parts.select(pl.len()).collect().item())
+
+    def sources(self, total: int) -> dict[str, int]:
+        """Rows by source, in the order of `SOURCES`."""
+        parts = pl.scan_parquet([self._path(part) for part in range(total)])
+        counts = dict(parts.group_by("source").agg(pl.len()).collect().iter_rows())
+        return {source: counts[source] for source in SOURCES if source in counts}
+
+
+@contextmanager
+def _work(
+    out: str | Path,
+    model: str | Path,
+    command: str,
+    options: Mapping[str, Any],
+    files: Mapping[str, str | Path | None],
+) -> Iterator[_Work]:
+    """The folder of parts of this command, model and data; removed once the output stands, kept where work stops.
+
+    Raises
+    ------
+    FileError: another process writes the same output.
+    """
+    target = Path(out).resolve()
+    about = {
+        "command": command,
+        "options": options,
+        "model": read_about(model).get("seal") or _digest(Path(model) / "arrays.safetensors"),
+        "files": {name: None if path is None else _digest(Path(path)) for name, path in files.items()},
+        "out": target.name,
+        "polars": pl.__version__,
+    }
+    prefix = f".{target.name}.parts-"
+    folder = target.with_name(f"{prefix}{seal(about)[:16]}")
+    folder.mkdir(exist_ok=True)
+    with _alone(folder, target):
+        for other in target.parent.glob(
+            f"{prefix}*"
+        ):  # of a model, data or a command that have changed since
+            if other != folder and other.is_dir():
+                with suppress(FileError), _alone(other, target):
+                    shutil.rmtree(other, ignore_errors=True)
+        write_file(folder / "about.json", json.dumps(about, indent=1) + "\n")
+        try:
+            yield _Work(folder, target)
+        except BaseException:
+            if not any(folder.glob("*.parquet")):  # nothing to go on from
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path, out: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process whatever ends it."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FileError(
+                f"'{out}' is being written by another process; wait for it, or give another name."
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _digest(path: Path) -> str | None:
+    """SHA-256 of a file's bytes; None where there is none, which its reader will say better."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
