@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
-GUIDES = ("diagnose", "duality", "effects", "off-policy", "sensitivity")
+GUIDES = ("diagnose", "duality", "effects", "off-policy", "sensitivity", "serving")
 
 
 def script(name: str) -> Any:

@@ -56,7 +56,6 @@ def spoil(folder: Path, how: str, models: Any) -> None:
     elif how == "empty":
         (folder / "model.json").unlink()
     elif how == "mixed":
-        shutil.copy(models["fm"] / "users.parquet", folder / "users.parquet")
         shutil.copy(models["popularity"] / "arrays.safetensors", folder / "arrays.safetensors")
 
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from deconrec import __version__
 from deconrec.errors import ParameterError
 from deconrec.serving.guard import Guard
-from deconrec.serving.problems import Problem, told, wrong_fields
+from deconrec.serving.problems import Problem, invalid, told
 from deconrec.serving.ranker import Asked, Newcomer, Policy
 from deconrec.serving.requests import (
     HowToList,
@@ -77,6 +77,11 @@ def create_app(
     app.router.redirect_slashes = False
     default = service.holder.policy
 
+    async def recommend_by_query(text: bytes) -> bytes:
+        query = query_of(text)
+        asked = Asked(query.user, query.k, query.exclude_seen, query.allow, query.deny)
+        return await service.recommend(asked, policy_of(query, default))
+
     @app.get(
         "/recommend",
         responses=REFUSALS | {200: {"model": Recommended}},
@@ -85,9 +90,7 @@ def create_app(
     )
     async def recommend(request: Request) -> Response:
         """The k best items for a user, or k items that the policy draws."""
-        query = query_of(request.scope["query_string"])
-        asked = Asked(query.user, query.k, query.exclude_seen, query.allow, query.deny)
-        return Response(await service.recommend(asked, policy_of(query, default)), media_type=JSON)
+        return Response(await recommend_by_query(request.scope["query_string"]), media_type=JSON)
 
     @app.post("/recommend", responses=REFUSALS | {200: {"model": Recommended}}, tags=["lists"])
     async def recommend_by_body(body: RecommendBody) -> Response:
@@ -125,12 +128,8 @@ def create_app(
         return {"model": (await service.reload()).name}
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return Response(wrong_fields(error.errors()), 422, media_type=JSON)
-
-    @app.exception_handler(ValidationError)
-    async def invalid_query(_: Request, error: ValidationError) -> Response:
-        return Response(wrong_fields(error.errors()), 422, media_type=JSON)
+    async def wrong(_: Request, error: RequestValidationError) -> Response:
+        return Response(invalid(error.errors()).body(), 422, media_type=JSON)
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> Response:
@@ -150,7 +149,7 @@ def create_app(
     async def failed(_: Request, error: Exception) -> Response:
         return Response(told("internal", "this failed inside the server."), 500, media_type=JSON)
 
-    return Guard(app, service.limits, service.counters, service.token)
+    return Guard(app, service.limits, service.counters, service.token, {"/recommend": recommend_by_query})
 
 
 def query_of(text: bytes) -> RecommendQuery:
@@ -158,7 +157,7 @@ def query_of(text: bytes) -> RecommendQuery:
 
     Raises
     ------
-    ValidationError.  Problem: a name twice.
+    Problem: a name twice, or what a field may not be.
     """
     found: dict[str, Any] = {}
     for name, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True):
@@ -168,7 +167,10 @@ def query_of(text: bytes) -> RecommendQuery:
             raise Problem(422, "invalid", f"{name[:80]}: given twice.")
         else:
             found[name] = value
-    return RecommendQuery.model_validate(found)
+    try:
+        return RecommendQuery.model_validate(found)
+    except ValidationError as error:
+        raise invalid(error.errors()) from error
 
 
 def parameters_of(model: type[BaseModel]) -> list[dict[str, Any]]:

@@ -17,16 +17,19 @@ class Problem(Exception):
     ----------
     status: HTTP status.
     code: a word for programs, such as "too_large".
+    fields: what is wrong with each field, {"field", "message"}.
     message: a sentence for people: what was expected, what was found.
     """
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, fields: Sequence[dict[str, str]] | None = None
+    ) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.fields = status, code, message, fields
 
     def body(self) -> bytes:
         """The answer's JSON."""
-        return told(self.code, self.message)
+        return told(self.code, self.message, self.fields)
 
 
 def told(code: str, message: str, fields: Sequence[dict[str, str]] | None = None) -> bytes:
@@ -37,8 +40,8 @@ def told(code: str, message: str, fields: Sequence[dict[str, str]] | None = None
     return json.dumps({"error": error}).encode()
 
 
-def wrong_fields(errors: Sequence[Any]) -> bytes:
-    """What pydantic found wrong with a request, field by field, as JSON."""
+def invalid(errors: Sequence[Any]) -> Problem:
+    """What pydantic found wrong with a request, field by field."""
     fields = []
     for found in errors[:SHOWN]:
         place = [str(part) for part in found.get("loc", ()) if part not in ("body", "query")]
@@ -47,4 +50,4 @@ def wrong_fields(errors: Sequence[Any]) -> bytes:
         )
     first = fields[0] if fields else {"field": "body", "message": "cannot be read"}
     more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
-    return told("invalid", f"{first['field']}: {first['message']}{more}; see /openapi.json.", fields)
+    return Problem(422, "invalid", f"{first['field']}: {first['message']}{more}; see /openapi.json.", fields)
