@@ -39,7 +39,7 @@ def test_the_loop(tmp_path: Path, server: Any) -> None:
     arguments = ["--outcomes", str(tmp_path / "clicks.csv"), "--unrated", "0", "--out", log]
     assert main(["served", str(tmp_path / "served"), *arguments]) == 0
     (tmp_path / "log.toml").write_text(
-        '[biased]\npath = "log.parquet"\n[task]\nbinarize = 0.5\nrating_range = [0, 1]\n', encoding="utf-8"
+        '[biased]\npath = "log.parquet"\n[task]\nbinarize = 0.5\n', encoding="utf-8"
     )
 
     # Evaluate: the truth of the model over what it was not given lies in the interval of the served log.

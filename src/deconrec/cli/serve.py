@@ -113,12 +113,17 @@ def served(
     quiet: Quiet = False,
 ) -> None:
     """Join served lists with what came of them: user_id, item_id, rating, propensity, as `evaluate` reads them."""
-    from deconrec.cli.tables import check_table_name, write_table
+    import io
+
+    from deconrec.batch import check_output
+    from deconrec.data.files import write_file
     from deconrec.serving.served import served_log
 
-    check_table_name(out)
+    check_output(out)
     found = served_log(folder, outcomes, unrated=unrated, lists=lists)  # type: ignore[arg-type]  # refuses other words
-    write_table(found.table, out)
+    buffer = io.BytesIO()
+    found.table.write_csv(buffer) if out.endswith(".csv") else found.table.write_parquet(buffer)
+    write_file(out, buffer.getvalue())
     output.say(
         f"{len(found.table):,} rows of {found.kept_lists:,} of {found.lists:,} lists in {out}; left out: "
         f"{found.unexplored:,} lists without exploration, {found.later:,} later ones, {found.other:,} unlike the "
