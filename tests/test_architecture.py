@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deconrec"
 LADDER: dict[str, float] = {
     "cli": 8,
     "report": 7,
-    "serve": 7,
+    "serving": 7,
     "experiments": 6,
     "adapters": 5,
     "checks": 5,

@@ -24,7 +24,7 @@ KEYS = {
     "versions",
     "machine",
 }
-CASES = ("steps", "rows", "deconf", "ranking", "ingest", "grounded", "import")
+CASES = ("steps", "rows", "deconf", "ranking", "ingest", "grounded", "import", "serve")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ GUIDES = (
     "impressions",
     "off-policy",
     "sensitivity",
+    "serving",
 )
 
 
@@ -73,6 +74,22 @@ def test_the_guides_say_what_is_so() -> None:
     for name in ("wmf:reads=exposures", "deconf-mf", "concat-vae", "deep-deconf"):
         assert explored[0.02]["hated"][name] < 2
         assert explored[0.02]["before"][name] > 0.99
+
+
+def test_the_guide_on_serving_says_what_is_so() -> None:
+    """The sentences that stand or fall with the record of exploring lists."""
+    rows = {(r["epsilon"], r["model"]): r for r in record_of("serving")["rows"]}
+    first = rows[0.0, "first"]
+    for name in ("naive", "weighted"):
+        errors = [rows[share, name]["mse"] for share in (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)]
+        assert errors == sorted(errors, reverse=True)
+        assert errors[0] > first["mse"]
+        assert errors[-1] < first["mse"] / 2
+        assert errors[0] - errors[2] > 0.5 * (errors[0] - errors[-1])
+    assert rows[0.05, "weighted"]["mse"] < 0.85 * rows[0.05, "naive"]["mse"]
+    assert all(rows[share, "naive"]["top"] < first["top"] for share in (0.0, 0.05, 0.1))
+    assert all(rows[share, "naive"]["top"] > first["top"] for share in (0.5, 1.0))
+    assert rows[0.05, "weighted"]["top"] < rows[0.05, "naive"]["top"]
 
 
 def test_the_guides_on_evaluation_say_what_is_so() -> None:

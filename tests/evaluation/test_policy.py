@@ -106,6 +106,37 @@ def test_a_large_catalogue_sums_to_the_places() -> None:
     assert at_rank(300, 10, 0.2).sum() == pytest.approx(10)
 
 
+@pytest.mark.parametrize("scale", [0.01, 1.0, 10.0])
+def test_a_long_list_sums_to_its_places(scale: float) -> None:
+    """The k-th arrival falls into a narrow time: a step of the integral that suits short lists is too wide for it."""
+    utility = np.random.default_rng(3).standard_normal(400) * scale
+    parts = [in_list(utility, np.arange(at, at + 40)).sum() for at in range(0, 400, 40)]
+    assert sum(parts) == pytest.approx(40, rel=1e-8)
+
+
+def slow_in_list(utility: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """The integral by its formula: at each time of a fine grid, the count of the others item by item."""
+    w = np.exp(utility - np.logaddexp.reduce(utility))
+    grid = np.arange(np.log(1e-14 / w.max()), np.log(60 / w[shown].min()), 0.02)
+    p = -np.expm1(-w[:, None] * np.exp(grid))
+    out = []
+    for i in shown:
+        count = np.zeros((len(shown), len(grid)))
+        count[0] = 1.0
+        for j in np.delete(np.arange(len(w)), i):
+            count[1:], count[0] = count[1:] * (1 - p[j]) + count[:-1] * p[j], count[0] * (1 - p[j])
+        late = w[i] * np.exp(grid)
+        out.append(0.02 * (late * np.exp(-late) * count.sum(0)).sum())
+    return np.array(out)
+
+
+@pytest.mark.parametrize(("n", "k", "scale"), [(60, 1, 3.0), (60, 12, 0.0), (150, 20, 2.0), (40, 6, 60.0)])
+def test_inclusion_against_the_slow_integral(n: int, k: int, scale: float) -> None:
+    utility = np.random.default_rng(4).standard_normal(n) * scale
+    shown = np.argsort(-utility)[np.linspace(0, min(n - 1, 3 * k), k).astype(int)]
+    assert np.allclose(in_list(utility, shown), slow_in_list(utility, shown), rtol=1e-7, atol=0)
+
+
 def test_candidates_only_and_fewer_than_places() -> None:
     scores = np.array([[1.0, -np.inf, 0.5, -np.inf], [-np.inf] * 4])
     for policy in ("epsilon-greedy", "plackett-luce"):

@@ -19,6 +19,7 @@ from deconrec.cli import (
     report,
     reproduce,
     sensitivity,
+    serve,
     simulate,
     tune,
     value,
@@ -32,6 +33,8 @@ def register(app: typer.Typer) -> None:
     app.command("fit")(fit.fit)
     app.command("predict")(predict.predict)
     app.command("recommend")(recommend.recommend)
+    app.command("serve")(serve.serve)
+    app.command("served")(serve.served)
     app.command("tune")(tune.tune)
     app.command("compare")(compare.compare)
     app.command("reproduce")(reproduce.reproduce)

@@ -12,8 +12,7 @@ posterior        one of the draws that a model keeps of its posterior is taken, 
 
 The propensity is P(the item is in the list), for any place of it: what inverse-propensity weighting of shown items
 needs. `at_rank` gives P(the item is at that place) for epsilon-greedy, and `step` the probability of each draw given
-the places above, whose product is the probability of the whole list. For Plackett-Luce that is an integral for every
-item of the list, over all candidates.
+the places above, whose product is the probability of the whole list. For Plackett-Luce see `inclusion`.
 """
 
 from __future__ import annotations
@@ -25,10 +24,9 @@ from functools import lru_cache
 import numpy as np
 
 from deconrec.errors import ParameterError
+from deconrec.evaluation.inclusion import in_list
 
 POLICIES = ("epsilon-greedy", "plackett-luce", "posterior")
-STEP = 0.4  # NOTE of the trapezoid rule in log time: its error is of the order exp(-pi^2 / STEP) = 2e-11
-TAIL = 1e-12  # probability left out at either end of the integral
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,20 +156,25 @@ def _epsilon_greedy(
             place = best
         steps[t] = epsilon / (n - t) + (1 - epsilon) * (place == best)
         places[t], free[place] = place, False
-    return order[places], at_rank(n, k, epsilon)[places].sum(1), steps
+    return order[places], _by_rank(n, k, epsilon)[np.minimum(places, k)].sum(1), steps
 
 
-@lru_cache(maxsize=64)
 def at_rank(n: int, k: int, epsilon: float) -> np.ndarray:
-    """(n, k) P(the candidate of greedy rank m is at place t) under epsilon-greedy, exactly; sums over t: in the list.
+    """(n, k) P(the candidate of greedy rank m is at place t) under epsilon-greedy, exactly; summed: in the list."""
+    return _by_rank(n, k, epsilon)[np.minimum(np.arange(n), k)]
+
+
+@lru_cache(maxsize=4096)
+def _by_rank(n: int, k: int, epsilon: float) -> np.ndarray:
+    """(min(n, k + 1), k) rows of `at_rank`: that of rank k is the row of every later one, which is never the best left.
 
     By recursion over places: what matters for a candidate is how many of the m better ones were shown before.
     """
-    m = np.arange(n)
+    m = np.arange(min(n, k + 1))
     # alive[m, h]: P(candidate m not shown yet, h better ones shown).
-    alive = np.zeros((n, k + 1))
+    alive = np.zeros((len(m), k + 1))
     alive[:, 0] = 1.0
-    out = np.empty((n, k))
+    out = np.empty((len(m), k))
     for t in range(k):
         better = np.maximum(m[:, None] - np.arange(k + 1), 0)  # better candidates that are left
         left = n - t
@@ -199,43 +202,3 @@ def _plackett_luce(
         steps[t] = np.exp(utility[i] - top) / np.exp(utility[free] - top).sum()
         free[i] = False
     return shown, in_list(utility, shown), steps
-
-
-def in_list(utility: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """(k,) P(item in the list) of the k = len(shown) items, all different, under Plackett-Luce with exp(utility) (n,).
-
-    The draw is a race: item i arrives at an exponential time of rate w_i, and is in the list if fewer than k others
-    come before it,
-        P_i = int_0^inf w_i exp(-w_i t) P(#{j != i : T_j < t} < k) dt,
-    the count being a sum of independent Bernoulli(1 - exp(-w_j t)). In log t the trapezoid rule is as good as exact.
-    """
-    n, k = len(utility), len(shown)
-    if k >= n:
-        return np.ones(k)
-    log_w = utility - np.logaddexp.reduce(utility)
-    # From where nobody has arrived to where k others surely have, or the last of the shown items has.
-    low = np.log(TAIL) - log_w.max()
-    ranked = np.sort(log_w)[::-1]
-    high = np.log(40.0) - min(log_w[shown].min(), ranked[min(k, n - 1)])
-    grid = np.arange(low, high + STEP, STEP)
-    late = np.exp(np.minimum(log_w[:, None] + grid, 700.0))  # w_j t
-    p = -np.expm1(-late)
-    many = 60.0 + 4 * k  # once so many are expected to have come, k of them have
-    kept = p.sum(0) <= many
-    late, p = late[:, kept], p[:, kept]
-    rest = np.ones(n, bool)
-    rest[shown] = False
-    count = np.zeros((k, p.shape[1]))  # P(c of those not shown have arrived), c < k
-    count[0] = 1.0
-    for j in np.flatnonzero(rest):
-        count[1:] = count[1:] * (1 - p[j]) + count[:-1] * p[j]
-        count[0] *= 1 - p[j]
-    out = np.empty(k)
-    for at, i in enumerate(shown):
-        others = count.copy()
-        for j in shown:
-            if j != i:
-                others[1:] = others[1:] * (1 - p[j]) + others[:-1] * p[j]
-                others[0] *= 1 - p[j]
-        out[at] = STEP * (late[i] * np.exp(-late[i]) * others.sum(0)).sum()
-    return np.minimum(out, 1.0)
