@@ -17,7 +17,7 @@ import numpy as np
 
 from deconrec.data.dataset import Dataset, Log, Truth
 from deconrec.data.given import read_data
-from deconrec.errors import ParameterError, UnknownName
+from deconrec.errors import MissingData, ParameterError, UnknownName
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,11 @@ def open_data(name: str | Path, root: str | Path | None = None) -> Opened:
         if path.exists() or path.suffix == ".toml":
             data = read_data(path)
             return Opened(text, False, lambda seed: (data, None))
+        if path.suffix or len(path.parts) > 1:
+            raise MissingData(
+                f"there is no data set '{text}': no such file or folder, and no name of the catalogue (deconrec data "
+                "list). Check the path."
+            )
         raise UnknownName("data set", key, CATALOGUE)
     entry = CATALOGUE[key]
     function = _builder(entry)

@@ -114,7 +114,39 @@ def test_without_mf_the_first_method_is_the_baseline():
 
 def test_biased_metrics_carry_a_warning():
     said = verdict(a_result({"mf": 0.7, "ips": 0.8}, [("ips", "mf", 0.1, 0.001)], metric="auc/biased"))
-    assert "There is no unbiased test" in said
+    assert said.startswith(
+        "There is no unbiased test, so that whether debiasing helps cannot be told. ips is"
+    )
+    assert "expected to lose" in said
+
+
+def test_further_metrics_that_say_something_else_are_told():
+    auc = a_result({"mf": 0.7, "ips": 0.6, "dr": 0.8}, [("ips", "mf", -0.1, 0.3), ("dr", "mf", 0.1, 0.01)])
+    mse = a_result(
+        {"mf": 0.3, "ips": 0.2, "dr": 0.2}, [("ips", "mf", -0.1, 0.01), ("dr", "mf", -0.1, 0.01)], "mse"
+    )
+    arp = a_result(
+        {"mf": 9, "ips": 2, "dr": 2}, [("ips", "mf", -7, 0.01), ("dr", "mf", -7, 0.01)], "arp@5/full"
+    )
+    result = auc.model_copy(
+        update={
+            "runs": [
+                run.model_copy(update={"metrics": run.metrics | a.metrics | b.metrics})
+                for run, a, b in zip(auc.runs, mse.runs, arp.runs, strict=True)
+            ],
+            "summary": [*auc.summary, *mse.summary, *arp.summary],
+            "tests": [*auc.tests, *mse.tests, *arp.tests],
+        }
+    )
+    said = verdict(result)
+    assert said.startswith(
+        "dr is significantly better than plain MF (mf) on auc; no difference was shown for ips."
+    )
+    assert (
+        "Other metrics say otherwise: ips is significantly better than plain MF (mf) on mse. This rests"
+        in said
+    )
+    assert "Other metrics" not in verdict(auc)
 
 
 def test_a_sweep_counts_settings():

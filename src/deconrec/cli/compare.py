@@ -13,8 +13,9 @@ from deconrec.cli.options import Json, Quiet, Root, Track, split_names, threads
 def compare(
     data: Annotated[str, typer.Argument(help="A catalogue name, a TOML data file, or a folder or log.")],
     methods: Annotated[
-        str, typer.Option("--methods", metavar="A,B,...", help="Methods, separated by commas.")
-    ],
+        str | None,
+        typer.Option("--methods", metavar="A,B,...", help="Methods, separated by commas.  [required]"),
+    ] = None,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="Splits (or fresh worlds of a simulator).")
     ] = 10,
@@ -55,8 +56,14 @@ def compare(
 ) -> None:
     """Compare methods under one protocol, with intervals and corrected paired tests."""
     from deconrec.adapters.tracker import open_tracker, tracked
+    from deconrec.errors import ParameterError
     from deconrec.experiments.compare import compare as run
 
+    if methods is None:
+        raise ParameterError(
+            "compare needs --methods, for instance --methods mf,mf-combined,ips,res-dr with a randomised log, mf,ips "
+            f"without. `deconrec diagnose {data}` ends with a list that fits these data; `deconrec methods` has all."
+        )
     tracker = open_tracker(track)
     threads()
     about = {

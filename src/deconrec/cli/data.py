@@ -18,6 +18,7 @@ from deconrec.cli.options import (
     Root,
     Seed,
     Timestamp,
+    Unrated,
     User,
 )
 
@@ -59,6 +60,7 @@ def describe(
     timestamp: Timestamp = None,
     delimiter: Delimiter = None,
     duplicates: Repeated = None,
+    unrated: Unrated = None,
     root: Root = None,
     json: Json = None,
     quiet: Quiet = False,
@@ -67,7 +69,7 @@ def describe(
     from deconrec.data.describe import describe as describe_data
 
     columns = _columns(user=user, item=item, rating=rating, timestamp=timestamp)
-    read = _given(data, root, 0, columns=columns, delimiter=delimiter, duplicates=duplicates)
+    read = _given(data, root, 0, columns=columns, delimiter=delimiter, duplicates=duplicates, unrated=unrated)
     description = describe_data(read)
     if json:
         output.write_json(description.to_dict(), json)
@@ -93,6 +95,7 @@ def convert(
     timestamp: Timestamp = None,
     delimiter: Delimiter = None,
     duplicates: Repeated = None,
+    unrated: Unrated = None,
     unbiased: Annotated[
         str | None, typer.Option("--unbiased", metavar="FILE", help="The randomised log.")
     ] = None,
@@ -141,6 +144,7 @@ def convert(
         columns=_columns(user=user, item=item, rating=rating, timestamp=timestamp),
         delimiter=delimiter,
         duplicates=duplicates,
+        unrated=unrated,
         unbiased=unbiased,
         test=test,
         users=users,

@@ -57,6 +57,10 @@ Repeated = Annotated[
     str | None,
     typer.Option("--duplicates", help="A repeated (user, item) pair: error, last or mean [error]."),
 ]
+Unrated = Annotated[
+    str | None,
+    typer.Option("--unrated", help="A row without a rating: error, or drop (left out, counted) [error]."),
+]
 
 
 def pairs_of(settings: list[str] | None) -> dict[str, str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Protocol = Literal["pairs", "users"]
 Duplicates = Literal["error", "last", "mean"]
+Unrated = Literal["error", "drop"]
 
 
 def _frozen(array: np.ndarray, dtype: type) -> np.ndarray:
@@ -320,6 +321,8 @@ class Dataset:
         protocol: Protocol = "pairs",
         unbiased_split: tuple[float, float, float] = (0.05, 0.05, 0.90),
         name: str = "data",
+        delimiter: str = ",",
+        unrated: Unrated = "error",
     ) -> Dataset:
         """A data set from polars, pandas or Arrow tables (or paths of CSV or Parquet files).
 
@@ -335,6 +338,8 @@ class Dataset:
             there is one, else by row) or "mean".
         rating_range: (low, high); ratings outside are an error.
         binarize, relevant, protocol, unbiased_split: see `Task`.
+        delimiter: between the fields of CSV files.
+        unrated: what a row without a rating means: "error", or "drop" (left out, counted).
 
         Raises
         ------
@@ -353,6 +358,8 @@ class Dataset:
             duplicates=duplicates,
             task=task,
             name=name,
+            delimiter=delimiter,
+            unrated=unrated,
         )
 
     @classmethod
@@ -405,6 +412,7 @@ class Dataset:
         columns: Mapping[str, str] | None = None,
         unbiased_split: tuple[float, float, float] = (0.05, 0.05, 0.90),
         name: str = "impressions",
+        delimiter: str = ",",
     ) -> Dataset:
         """A data set of impressions from polars, pandas or Arrow tables (or paths of CSV or Parquet files).
 
@@ -425,6 +433,7 @@ class Dataset:
         test: a fixed test log of such impressions; without it the test is cut from `unbiased`.
         columns: which columns are `user` and `item`; default user_id, item_id.
         unbiased_split: see `Task`.
+        delimiter: between the fields of CSV files.
 
         Raises
         ------
@@ -449,6 +458,7 @@ class Dataset:
             columns=columns,
             unbiased_split=unbiased_split,
             name=name,
+            delimiter=delimiter,
         )
 
     @classmethod

@@ -266,7 +266,8 @@ def rules(data: Dataset) -> tuple[str, ...]:
     return (
         f"Repeated (user, item) pairs of one log: {repeated}.",
         f"Ratings out of range: {span}.",
-        "Null, NaN or infinite ratings, empty ids, empty timestamps: an error; an unrated pair has no row.",
+        "Null, NaN or infinite ratings, empty ids, empty timestamps: an error; an unrated pair has no row (unrated = "
+        "'drop' leaves rows without a rating out, and counts them).",
         "Ids seen only in the unbiased log, the test log or a features table: kept, and counted.",
         f"Users or items without features: {_gap_rule(data.user_features, data.item_features)}.",
         "Pairs that stand in both logs: kept here; every split drops them from U, V and test, and metrics "

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deconrec.data.dataset import Dataset, Duplicates, Protocol, Task
+from deconrec.data.dataset import Dataset, Duplicates, Protocol, Task, Unrated
 from deconrec.errors import DataError, FileError, MissingData, ParameterError
 
 DATA_FILE = "data.toml"
@@ -66,6 +66,7 @@ class _FeatureTables(_Section):
 
 class _Log(_Section):
     duplicates: Annotated[Duplicates, Field(description="'error', 'last' or 'mean'")] = "error"
+    unrated: Annotated[Unrated, Field(description="'error' or 'drop'")] = "error"
     rating_range: _Range | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1, description="one character")] = ","
 
@@ -144,6 +145,7 @@ def read_dataset(path: str | Path) -> Dataset:
             ),
             name=name,
             delimiter=log.delimiter,
+            unrated=log.unrated,
         )
     except MissingData as error:
         raise MissingData(f"{file}: {error}") from error
@@ -189,7 +191,7 @@ def _refuse_beside_impressions(file: Path, raw: Mapping[str, Any]) -> None:
             "[impressions] context."
         )
     log, task = (raw.get(key, {}) for key in ("log", "task"))
-    odd = [f"[log] {k}" for k in log if k in ("duplicates", "rating_range")]
+    odd = [f"[log] {k}" for k in log if k in ("duplicates", "unrated", "rating_range")]
     odd += [f"[task] {k}" for k in task if k in ("binarize", "relevant", "protocol")]
     if odd:
         raise DataError(

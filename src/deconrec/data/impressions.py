@@ -22,6 +22,7 @@ import polars as pl
 
 from deconrec.data.context import Context, Schema
 from deconrec.data.dataset import Dataset, Log, Task
+from deconrec.data.explain import delimiter_hint, not_among
 from deconrec.data.ids import Vocabulary, normalise_ids
 from deconrec.data.leaks import Leak, find_leaks
 from deconrec.data.logs import timestamps
@@ -253,10 +254,13 @@ def _read(
         there = table.columns
     missing = [n for n in needed if n not in there]
     if missing:
+        text = isinstance(source, str | Path) and not isinstance(table, pl.LazyFrame)
+        advice = (delimiter_hint(there, delimiter) if text else "") or (
+            "Name yours: click=, conversion=, context=, columns={'user': ..., 'item': ...}, or the tables "
+            "[impressions] and [columns] of a data file."
+        )
         raise DataError(
-            f"{who} needs the columns {', '.join(map(repr, needed))}; {', '.join(map(repr, missing))} not among "
-            f"{list(there)}. Name yours: click=, conversion=, context=, columns={{'user': ..., 'item': ...}}, or the "
-            "tables [impressions] and [columns] of a data file."
+            f"{who} needs the columns {', '.join(map(repr, needed))}; {not_among(missing, there)}. {advice}"
         )
     wanted = [*dict.fromkeys([*needed, *(n for n in optional if n in there)])]
     table = table.select(wanted)

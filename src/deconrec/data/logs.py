@@ -14,9 +14,13 @@ import numpy as np
 import polars as pl
 
 from deconrec.data.coder import Coder
+from deconrec.data.dataset import Unrated
+from deconrec.data.explain import not_among
 from deconrec.data.ids import Vocabulary, normalise_ids
 from deconrec.data.tables import open_batches, text_ids
 from deconrec.errors import DataError
+
+GAPS = ("", "na", "n/a", "nan", "null", "none", "-")  # what tables write for "no rating", in small letters
 
 
 @dataclass
@@ -50,6 +54,7 @@ class RawLog:
     rating: (n,) float32, finite.
     timestamp: (n,) int64 or None.
     propensity: (n,) float64 in (0, 1], or None.
+    dropped: rows without a rating that were left out.
     """
 
     user: Coded
@@ -57,6 +62,7 @@ class RawLog:
     rating: np.ndarray
     timestamp: np.ndarray | None
     propensity: np.ndarray | None
+    dropped: int = 0
 
     def __len__(self) -> int:
         return len(self.rating)
@@ -82,6 +88,7 @@ def read_log(
     *,
     delimiter: str = ",",
     rating_range: tuple[float, float] | None = None,
+    unrated: Unrated = "error",
 ) -> RawLog:
     """A log from a table or file of any kind that `open_batches` knows.
 
@@ -89,6 +96,7 @@ def read_log(
     ----------
     who: "biased", "unbiased" or "test", for messages.
     roles: the columns of user, item, rating, timestamp and propensity (the last two may be absent).
+    unrated: a row whose rating is null or NaN (in a text column also one of `GAPS`): an error, or dropped and counted.
 
     Raises
     ------
@@ -100,22 +108,39 @@ def read_log(
     batches = open_batches(source, f"the {who} log", delimiter=delimiter)
     missing = [roles[r] for r in ("user", "item", "rating") if roles[r] not in batches.columns]
     if missing:
+        advice = batches.hint or (
+            "Name yours with columns={'user': ..., 'item': ..., 'rating': ...}, a [columns] table of the data file, or "
+            "--user, --item and --rating of `deconrec data convert`."
+        )
         raise DataError(
             f"the {who} log needs the columns '{roles['user']}', '{roles['item']}' and '{roles['rating']}'; "
-            f"{', '.join(map(repr, missing))} not among {batches.columns}. Name yours with "
-            "columns={'user': ..., 'item': ..., 'rating': ...}, a [columns] table of the data file, or --user, --item "
-            "and --rating of `deconrec data convert`."
+            f"{not_among(missing, batches.columns)}. {advice}{_other_shape(batches.columns, missing, roles)}"
         )
     present = [
         role
         for role in ("user", "item", "rating", "timestamp", "propensity")
         if roles.get(role) in batches.columns
     ]
-    reader = _Reader(who, roles, rating_range, present)
+    reader = _Reader(who, roles, rating_range, present, drop=unrated == "drop")
     wanted = list(dict.fromkeys(roles[role] for role in present))
     for batch in batches.read(wanted, (roles["user"], roles["item"])):
         reader.add(batch)
     return reader.finish(batches.text)
+
+
+def _other_shape(columns: list[str], missing: list[str], roles: Mapping[str, str]) -> str:
+    """A sentence for a log without ratings that seems to be of another shape, or ""."""
+    if any("click" in name.lower() for name in columns):
+        return (
+            " A table of clicks and conversions, clicked or not, is a log of impressions: name its columns under "
+            "[impressions] in a data file, or use Dataset.from_impressions."
+        )
+    if missing == [roles["rating"]]:
+        return (
+            " A log of clicks or purchases alone has no ratings: write what was shown and not taken as 0 and the rest "
+            "as 1, or give a column of ones and rank by exposures (protocol 'users')."
+        )
+    return ""
 
 
 class _Reader:
@@ -127,9 +152,10 @@ class _Reader:
         roles: Mapping[str, str],
         rating_range: tuple[float, float] | None,
         present: list[str],
+        drop: bool = False,
     ) -> None:
-        self.who, self.roles, self.range = who, roles, rating_range
-        self.rows = 0
+        self.who, self.roles, self.range, self.drop = who, roles, rating_range, drop
+        self.rows = self.dropped = 0
         self.coders = {kind: Coder(kind) for kind in ("user", "item")}
         self.codes: dict[str, list[np.ndarray]] = {"user": [], "item": []}
         self.rating: list[np.ndarray] = []
@@ -142,6 +168,10 @@ class _Reader:
         self._times = _Times(who)
 
     def add(self, batch: pl.DataFrame) -> None:
+        if self.drop:
+            rated = _rated(batch, self.roles["rating"])
+            self.dropped += len(batch) - len(rated)
+            batch = rated
         for kind, coder in self.coders.items():
             self.codes[kind].append(coder.encode(batch[self.roles[kind]]))
         rating = self._numbers.of(batch[self.roles["rating"]])
@@ -170,8 +200,9 @@ class _Reader:
         if bad := self.not_finite:
             raise DataError(
                 f"the {self.who} log's ratings must be finite numbers; {bad.count:,} of {self.rows:,} are null, "
-                f"NaN or infinite (first: user {user.at(bad.first)!r}, item {item.at(bad.first)!r}). Drop these "
-                "rows: an unrated pair has no row."
+                f"NaN or infinite (first: user {user.at(bad.first)!r}, item {item.at(bad.first)!r}). An "
+                "unrated pair has no row: drop these rows, or have it done with unrated='drop' (--unrated drop, or "
+                "[log] unrated in a data file)."
             )
         if bad := self.out_of_range:
             assert self.range is not None
@@ -192,7 +223,21 @@ class _Reader:
             _joined(self.rating, np.float32),
             None if self.stamp is None else _joined(self.stamp, np.int64),
             None if self.propensity is None else _joined(self.propensity, np.float64),
+            self.dropped,
         )
+
+
+def _rated(batch: pl.DataFrame, column: str) -> pl.DataFrame:
+    """The rows with a rating; text that says that there is none is a gap, and the rest then numbers again."""
+    values = batch[column]
+    if values.dtype == pl.String:
+        values = values.set(values.str.strip_chars().str.to_lowercase().is_in(GAPS).fill_null(False), None)
+        numbers = values.cast(pl.Float64, strict=False)
+        if numbers.null_count() == values.null_count():
+            values = numbers
+    if values.dtype.is_float():
+        values = values.fill_nan(None)
+    return batch.with_columns(values).filter(values.is_not_null())
 
 
 class _Problem:

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from deconrec.data.blocks import blocks, header
+from deconrec.data.explain import delimiter_hint, repeated_column, unreadable_text
 from deconrec.data.recbole import header_types, is_atomic, read_blocks, read_features, read_rows
 from deconrec.errors import DataError, MissingData
 
@@ -86,7 +87,13 @@ def read_feature_table(source: Any, who: str, *, delimiter: str, most: int) -> t
         path = _existing(Path(source), who)
         table, notes = read_features(path, who, most)
         return table.with_columns(text_ids(table.to_series(0))), notes
-    return read_table(source, who, delimiter=delimiter, ids=None), []
+    table = read_table(source, who, delimiter=delimiter, ids=None)
+    if isinstance(source, str | Path) and (hint := delimiter_hint(table.columns, delimiter)):
+        raise DataError(
+            f"{who}: '{source}' has one column, {table.columns[0]!r}. {hint} The text files of one data set share a "
+            "delimiter."
+        )
+    return table, []
 
 
 def _existing(path: Path, who: str) -> Path:
@@ -100,10 +107,30 @@ def _is_parquet(path: Path) -> bool:
     return path.suffix in (".parquet", ".pq")
 
 
-def _unreadable(path: Path, who: str, error: BaseException) -> DataError:
-    kind = "Parquet" if _is_parquet(path) else "CSV"
+def _unreadable(path: Path, who: str, error: BaseException, delimiter: str) -> DataError:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"{who}: '{path}' cannot be read as {kind}: {text}")
+    if _is_parquet(path):
+        return DataError(f"{who}: '{path}' cannot be read as Parquet: {text}.")
+    return DataError(f"{who}: '{path}' cannot be read as CSV: {unreadable_text(path, delimiter, text)}.")
+
+
+def _csv_columns(path: Path, who: str, delimiter: str) -> list[str]:
+    """The names in a CSV file's header.
+
+    Raises
+    ------
+    DataError: a name that stands twice, an empty header, text in another encoding.
+    """
+    first = header(path, quoted=True)
+    if not first or b"\x00" in first:  # nothing, or two bytes a character
+        raise ValueError("its header is empty or no text")
+    rows = pl.read_csv(first + b"\n", separator=delimiter, has_header=False, infer_schema_length=0)
+    names = ["" if name is None else str(name) for name in rows.row(0)]
+    if twice := repeated_column([name for name in names if name]):
+        raise DataError(
+            f"{who}: the header of '{path}' must name each column once; got '{twice}' twice. Rename one of them."
+        )
+    return pl.read_csv(first, separator=delimiter, n_rows=0, infer_schema_length=0).columns
 
 
 _UNREADABLE = (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, TypeError, ValueError)
@@ -118,9 +145,8 @@ def _read_file(path: Path, who: str, delimiter: str, ids: Iterable[str] | None) 
     try:
         if _is_parquet(path):
             return pl.read_parquet(path)
-        if ids is None:
-            ids = pl.read_csv(path, separator=delimiter, n_rows=0, infer_schema_length=0).columns[:1]
-        text = list(ids)
+        columns = _csv_columns(path, who, delimiter)
+        text = columns[:1] if ids is None else list(ids)
         as_text = dict.fromkeys(text, pl.String)
         try:
             table = pl.read_csv(
@@ -130,7 +156,7 @@ def _read_file(path: Path, who: str, delimiter: str, ids: Iterable[str] | None) 
             # A value such as 3.5 came late: the whole file decides the types, which takes ten times as long.
             table = pl.read_csv(path, separator=delimiter, infer_schema_length=None, schema_overrides=as_text)
     except _UNREADABLE as error:
-        raise _unreadable(path, who, error) from error
+        raise _unreadable(path, who, error, delimiter) from error
     return table.with_columns(text_ids(table[name]) for name in text if name in table.columns)
 
 
@@ -163,6 +189,13 @@ class Batches:
     who: str
     delimiter: str
 
+    @property
+    def hint(self) -> str:
+        """A sentence for a header that another delimiter would have cut."""
+        if not self.text or is_atomic(self.source):
+            return ""
+        return delimiter_hint(self.columns, self.delimiter)
+
     def read(self, wanted: Sequence[str], ids: Sequence[str]) -> Iterator[pl.DataFrame]:
         """The rows of the columns `wanted`, in order; `ids` among them are text in a text file.
 
@@ -184,7 +217,7 @@ class Batches:
             else:
                 yield from _csv_batches(self.source, self.delimiter, wanted, ids)
         except _UNREADABLE as error:
-            raise _unreadable(self.source, self.who, error) from error
+            raise _unreadable(self.source, self.who, error, self.delimiter) from error
 
 
 def open_batches(source: Any, who: str, *, delimiter: str = ",") -> Batches:
@@ -205,10 +238,9 @@ def open_batches(source: Any, who: str, *, delimiter: str = ",") -> Batches:
     try:
         if _is_parquet(path):
             return Batches(pl.scan_parquet(path).collect_schema().names(), False, path, who, delimiter)
-        first = header(path, quoted=True)
-        names = pl.read_csv(first, separator=delimiter, n_rows=0, infer_schema_length=0).columns
+        names = _csv_columns(path, who, delimiter)
     except _UNREADABLE as error:
-        raise _unreadable(path, who, error) from error
+        raise _unreadable(path, who, error, delimiter) from error
     return Batches(names, True, path, who, delimiter)
 
 

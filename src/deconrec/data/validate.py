@@ -1,6 +1,7 @@
 """From tables of any make to a `Dataset`: every rule for doubtful rows stands here or in `logs`, and leaves a note.
 
-Rules. Ids: no nulls; strings or whole numbers. Ratings: finite numbers inside `rating_range`. Repeated
+Rules. Ids: no nulls; strings or whole numbers. Ratings: finite numbers inside `rating_range`; a row without one is an
+error, or dropped, counted. Repeated
 (user, item) pairs of one log: error, last or mean. Ids seen only in the unbiased or test log, or only in a
 feature table: kept in the vocabulary, counted. A feature table of ids alone widens the vocabulary, no more.
 Users or items without a feature row, or with an empty one: the column means, counted.
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from deconrec.data.dataset import Dataset, Duplicates, Features, Log, Task
+from deconrec.data.dataset import Dataset, Duplicates, Features, Log, Task, Unrated
 from deconrec.data.ids import Vocabulary, as_series, normalise_ids
 from deconrec.data.logs import RawLog, read_log
 from deconrec.data.tables import read_feature_table
@@ -52,22 +53,32 @@ def build_dataset(
     task: Task,
     name: str,
     delimiter: str = ",",
+    unrated: Unrated = "error",
     user_ids: Any = None,
     item_ids: Any = None,
 ) -> Dataset:
     """The work behind `Dataset.from_frames`; `user_ids` and `item_ids` join the vocabulary, rows or none."""
     if duplicates not in ("error", "last", "mean"):
         raise ParameterError(f"'duplicates' must be 'error', 'last' or 'mean'; got {duplicates!r}.")
+    if unrated not in ("error", "drop"):
+        raise ParameterError(f"'unrated' must be 'error' or 'drop'; got {unrated!r}.")
     roles = resolve_columns(columns)
     notes: list[str] = []
     raw = {
-        who: read_log(source, who, roles, delimiter=delimiter, rating_range=task.rating_range)
+        who: read_log(
+            source, who, roles, delimiter=delimiter, rating_range=task.rating_range, unrated=unrated
+        )
         for who, source in (("biased", log), ("unbiased", unbiased), ("test", test))
         if source is not None
     }
     for role in ("timestamp", "propensity"):
         if role in (columns or {}) and all(getattr(r, role) is None for r in raw.values()):
             raise DataError(f"the column '{roles[role]}' was named as the {role}, but no log has it.")
+    notes += [
+        f"{log.dropped:,} rows of the {who} log without a rating were left out (unrated = 'drop')."
+        for who, log in raw.items()
+        if log.dropped
+    ]
     if not len(raw["biased"]):
         raise DataError("the biased log must have at least one row; got none.")
     tables = {}
@@ -91,6 +102,7 @@ def build_dataset(
         name=name,
         duplicates=duplicates,
     )
+    notes += _one_outcome(data)
     if both := int(data.in_biased.sum()):
         share = both / len(data.in_biased)
         notes.append(
@@ -98,6 +110,20 @@ def build_dataset(
             "V and test by every split; metrics named '/leaked' keep them in the test."
         )
     return data._replace(notes=tuple(notes))
+
+
+def _one_outcome(data: Dataset) -> list[str]:
+    """A note on a biased log in which nothing differs; of a handful of rows that says nothing."""
+    rating, outcome = data.biased.rating, data.outcome(data.biased)
+    if len(rating) < 10 or (outcome != outcome[0]).any():
+        return []
+    same = float(rating.min()) == float(rating.max())
+    what = f"rating of the biased log is {rating[0]:g}" if same else "outcome of the biased log is the same"
+    return [
+        f"[ONE_OUTCOME] Every {what}: ratings alone cannot tell pairs apart. Of clicks or purchases alone, give what "
+        "was shown and not taken as 0 (or a log of impressions), or rank by exposures: protocol 'users', with methods "
+        "such as popularity, ease, wmf."
+    ]
 
 
 def _vocabulary(

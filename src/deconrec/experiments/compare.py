@@ -20,6 +20,7 @@ from deconrec.errors import ParameterError
 from deconrec.experiments.impressions import chosen_metrics
 from deconrec.experiments.judge import Outcome, Unit, judge, letters, lifts
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
+from deconrec.experiments.readiness import check_comparable, crowded
 from deconrec.experiments.results import Distribution, Result, finite
 from deconrec.experiments.runs import (
     DESK,
@@ -119,6 +120,7 @@ def compare(
     opened = plan.open()
     first, truth = opened.draw(numbers[0])
     chosen = protocol or first.task.protocol
+    check_comparable(first, chosen, truth)
     if split == "time" and chosen == "users":
         raise ParameterError(
             "'split' of compare must be 'record' in the users protocol (it splits users); got 'time'."
@@ -275,6 +277,8 @@ def protocol_of(
             "There is no unbiased test: metrics named '/biased' are on held-out rows of the biased log, where a "
             "method that debiases is expected to lose."
         )
+    if plan.protocol == "pairs" and data.impressions is None:
+        notes += crowded(data, plan.metrics, parts.counts)
     if data.impressions is not None:
         notes.append(
             "Impressions: pcvr is judged on randomised rows (on held-out clicks where the name says '/biased'), pctr "

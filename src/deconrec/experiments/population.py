@@ -158,8 +158,9 @@ def _nothing_left(models: Sequence[Estimator], data: Dataset, given: int, seen: 
         who = "this is the log that the model was trained on: " if same or seen == given else ""
         return (
             f"{who}{seen:,} of {given:,} rows of '{data.name}' were given to the model in training, and no row is left "
-            "that may judge it. Evaluate on rows that it has not seen: fit on a part of the log (another data file), "
-            "or log new ones (deconrec recommend --explore)."
+            "that may judge it. Evaluate on rows that it has not seen: log new ones (deconrec recommend --explore), or "
+            "fit on a part of the log (deconrec data split DATA --out parts; deconrec fit METHOD parts/train --out "
+            "DIR), and give parts/holdout."
         )
     return (
         f"no row of '{data.name}' can judge the model: it knows none of their users and items (rows: {given:,}). "

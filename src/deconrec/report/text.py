@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100  # columns of a terminal that the leaderboard fits
 
+NOT_ACCURACY = ("arp", "aplt", "coverage", "gini")  # no end of these is the better one in itself
 UNITS = {  # unit of a test: (what was counted, what the test speaks about)
     "user": ("users, pooled over seeds", "other users of these fitted models, not about models fitted anew"),
     "split": ("random splits of one data set", "other splits of this data set, not about other data"),
@@ -63,7 +64,12 @@ def sentences(reading: Reading) -> list[str]:
         told = {m: [reading.outcome(m, other, metric, s) for s in reading.settings] for m in rest}
         outcomes += [o for each in told.values() for o in each]
         found.append(_finding(reading, metric, other, told, again=turn > 0))
-    said = [*found, *_evidence(reading, metric, seeds)]
+    lead = (
+        ["There is no unbiased test, so that whether debiasing helps cannot be told."]
+        if suffix(metric) == "biased"
+        else []
+    )
+    said = [*lead, *found, *_elsewhere(reading, metric, baseline), *_evidence(reading, metric, seeds)]
     if {"open", "untested"} & set(outcomes):
         said.append("Where no difference was shown, that is not evidence that the methods are equal.")
     winners = [
@@ -105,6 +111,29 @@ def _finding(
         parts.append(f"no difference was shown for {names(still)}" if still else "")
     parts.append(f"{names(untested)} could not be tested" if untested else "")
     return f"{start}{'; '.join(part for part in parts if part)}."
+
+
+def _elsewhere(reading: Reading, headline: str, baseline: str) -> list[str]:
+    """A sentence on further metrics of accuracy where the tests say something else than on the headline."""
+    if len(reading.settings) > 1:
+        return []
+    setting = reading.settings[0]
+    others = [m for m in reading.group(None) if m != headline and m.partition("@")[0] not in NOT_ACCURACY]
+    parts: list[str] = []
+    for word in ("better", "worse"):
+        told: dict[tuple[str, ...], list[str]] = {}
+        for method in reading.order(headline, setting):
+            if method == baseline or reading.outcome(method, baseline, headline, setting) == word:
+                continue
+            where = tuple(m for m in others if reading.outcome(method, baseline, m, setting) == word)
+            if where:
+                told.setdefault(where, []).append(method)
+        parts += [
+            f"{names(who)} {'is' if len(who) == 1 else 'are'} significantly {word} than {_called(baseline)} on "
+            f"{names(where)}"
+            for where, who in told.items()
+        ]
+    return [f"Other metrics say otherwise: {'; '.join(parts)}."] if parts else []
 
 
 def _group(reading: Reading, word: Outcome, told: Mapping[str, Sequence[Outcome]], than: str) -> str:
@@ -163,8 +192,8 @@ def _caveats(reading: Reading, winners: Sequence[str]) -> list[str]:
         said.append(f"{who} used {rows} unbiased rows and {baseline} {few}{fair}.")
     if reading.headline is not None and suffix(reading.headline) == "biased":
         said.append(
-            "There is no unbiased test: these numbers say how well the biased log is predicted, "
-            "not how well users' tastes are."
+            "These numbers say how well the biased log is predicted, not how well users' tastes are: a method that "
+            "corrects the log's bias is expected to lose."
         )
     return said
 
