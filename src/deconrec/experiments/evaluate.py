@@ -23,10 +23,11 @@ from deconrec.evaluation.gains import cumulative, expected_gains
 from deconrec.evaluation.offpolicy import Estimate, Guess, Sample
 from deconrec.experiments.imputation import Imputed
 from deconrec.experiments.population import Population, population_of
-from deconrec.experiments.results import Estimated, Evaluation, finite
+from deconrec.experiments.results import Estimated, Evaluation
 from deconrec.experiments.weights import chosen_propensity, name_of, weights_of
 from deconrec.methods import key_of
 from deconrec.propensity import Known
+from deconrec.records import finite
 
 POINTWISE = ("mse", "logloss", "auc")
 RANKING = {"ndcg": "dcg", "dcg": "dcg", "recall": "hit", "recall_capped": "hit", "precision": "hit"}

@@ -27,11 +27,11 @@ from deconrec.experiments.results import (
     BoundedItem,
     Sensitivity,
     Tipping,
-    finite,
     higher_is_better,
 )
 from deconrec.experiments.weights import chosen_propensity, name_of, weights_of
 from deconrec.methods import key_of
+from deconrec.records import finite
 
 GAMMAS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
 METRICS = ("mse", "dcg@20/full", "recall@20/full/pooled", "precision@20/full")
