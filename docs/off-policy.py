@@ -182,7 +182,7 @@ def figures(m: dict[str, Any]) -> dict[str, bytes]:
             axes.set_xticks(range(len(names)), names, fontsize=7.5)
             axes.set_title(title, fontsize=9, loc="left")
             axes.set_ylim(-0.03, 1.03)
-        panels[0].set_ylabel("share of intervals that hold the truth")
+        panels[0].set_ylabel("intervals that hold the truth")
         panels[0].legend(frameon=False, loc="lower left")
         return {"off-policy-coverage.svg": svg(figure)}
 

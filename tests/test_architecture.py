@@ -42,6 +42,7 @@ LADDER: dict[str, float] = {
     "random": -1,
     "references": -1,
     "pairs": -1,
+    "records": -1,
 }
 
 # One rung, several files that make one concept together.

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from deconrec.experiments.coverage import MEASURED
 
 DOCS = Path(__file__).parent.parent / "docs"
 GUIDES = (
@@ -120,6 +123,18 @@ def test_the_guide_on_diagnosing_impressions_says_what_is_so() -> None:
     assert record["size"][0]["naive_rejected"] > 0.4
     for share in (0.1, 0.3):
         assert next(c for c in record["power"] if c["share"] == share and c["dial"] == 2.0)["rejected"] >= 0.9
+
+
+def test_what_evaluate_says_of_learned_propensities_was_measured() -> None:
+    """The shares that its note tells are those of the record, and spread is not what is missing."""
+    rows = [r for r in record_of("off-policy")["rows"] if not r["confounding"] and r["propensity"] != "known"]
+    for (propensity, estimator), told in MEASURED.items():
+        shares = [r["coverage"] for r in rows if (r["propensity"], r["estimator"]) == (propensity, estimator)]
+        assert told == (round(min(shares), 2), round(max(shares), 2))
+    assert {(r["propensity"], r["estimator"]) for r in rows} == set(MEASURED)
+    default = [r for r in rows if r["propensity"] == "logistic-mf"]
+    assert np.median([r["width"] / 3.92 / r["spread"] for r in default]) > 0.95
+    assert np.median([abs(r["bias"]) / r["spread"] for r in default]) > 0.5
 
 
 def test_every_verdict_has_a_heading() -> None:

@@ -392,6 +392,13 @@ PAPERS: dict[str, Paper] = {
             2011,
         ),
         Paper(
+            "Satterthwaite1946",
+            "An approximate distribution of estimates of variance components",
+            "F. E. Satterthwaite",
+            "Biometrics Bulletin 2(6)",
+            1946,
+        ),
+        Paper(
             "Li2018",
             "Balancing covariates via propensity score weighting",
             "F. Li, K. L. Morgan, A. M. Zaslavsky",

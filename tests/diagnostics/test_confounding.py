@@ -55,24 +55,48 @@ def test_the_gap_is_its_formula(rows: dict[str, np.ndarray]) -> None:
 
 
 def test_the_error_is_a_sum_over_pairs_of_rows(rows: dict[str, np.ndarray]) -> None:
-    """Pairs of rows that share the user or the item (a row is with itself once)."""
+    """A row with itself counts its variance under the null; two rows of one user or item, what they say together."""
     x, user, item = rows["r"] - 0.5, rows["user"], rows["item"]
-    total = sum(
-        x[j] * x[k]
-        for j in range(len(x))
-        for k in range(len(x))
-        if (user[j] == user[k]) or (item[j] == item[k])
-    )
-    both = sum(
-        x[j] * x[k]
-        for j in range(len(x))
-        for k in range(len(x))
-        if j != k and user[j] == user[k] and item[j] == item[k]
-    )
-    # Where a pair of ids stood twice, V_user + V_item - V_rows counts it twice; logs hold a pair once.
-    size, df = error(x, user, item)
-    assert size**2 == pytest.approx(max(total + both, (x**2).sum() / 2))
-    assert df == min(len(set(user)), len(set(item))) - 1
+    v = rows["e"] / 100
+    n = range(len(x))
+    total = noise = 0.0
+    for j in n:
+        for k in n:
+            if j == k:
+                total += v[j]
+                noise += v.sum() ** 2 / 40 / len(x)
+            else:
+                # Where a pair of ids stood twice, it counts twice; logs hold a pair once.
+                shared = int(user[j] == user[k]) + int(item[j] == item[k])
+                total += shared * x[j] * x[k]
+                noise += shared * v[j] * v[k]
+    size, df = error(x, v, user, item, 40)
+    assert size**2 == pytest.approx(max(total, v.sum() / 2))
+    assert df == pytest.approx(v.sum() ** 2 / noise)
+
+
+def test_degrees_of_freedom_are_few_where_a_log_is() -> None:
+    """Rows that share nothing: as many as rows; all rows of one user, or of one item: 1."""
+    each, same, v = np.arange(50), np.zeros(50, int), np.full(50, 0.02)
+    x = np.random.default_rng(0).standard_normal(50)
+    assert error(x, v, each, each, 50)[1] == pytest.approx(50)
+    assert error(x, v, same, each, 50)[1] == pytest.approx(1)
+    few = np.arange(50) % 5
+    assert error(x, v, few, each, 1e9)[1] == pytest.approx(50 / 9)  # 5 users of 10 rows
+
+
+def test_few_rows_without_a_positive_are_not_sure_of_themselves() -> None:
+    """40 randomised rows of a rare outcome hold none. By their own residuals they would hardly vary."""
+    rng = np.random.default_rng(1)
+    n, u = 4000, 40
+    r = np.r_[(rng.random(n) < 0.05).astype(float), np.zeros(u)]
+    s, m, e = np.repeat([1.0, 0.0], [n, u]), np.full(n + u, r[:n].mean()), np.full(n + u, 0.5)
+    ids = np.arange(n + u)
+    got = gap(ids, ids, s, r, e, m)
+    assert got is not None
+    p = r[:n].mean()
+    assert got["error"] == pytest.approx(np.sqrt(p * (1 - p) * (1 / n + 1 / u)), rel=0.02)
+    assert got["p"] > 0.05  # P(none of 40 | 5 %) = 13 %
 
 
 def test_noise_of_m_raises_the_error(rows: dict[str, np.ndarray]) -> None:

@@ -9,6 +9,8 @@ import pytest
 import deconrec as dc
 from deconrec.data.dataset import Dataset, Features, Log
 from deconrec.data.ids import Vocabulary
+from deconrec.diagnostics import verdicts
+from deconrec.diagnostics.advice import answer
 from deconrec.diagnostics.balance import balance
 from deconrec.diagnostics.confounding import Confounding, exposure_model
 from deconrec.diagnostics.distribution import MOST, distribution
@@ -130,3 +132,29 @@ def test_propensities_are_out_of_fold_and_add_up(data: Dataset) -> None:
     assert all(w >= r - 1e-9 for r, w in zip(rows, weight, strict=True)), "heaviest first"
     shown = p.calibration_dict()["bins"]
     assert sum(b["observed"] * b["pairs"] for b in shown) == pytest.approx(len(data.biased))
+
+
+@pytest.mark.parametrize(("p", "first"), [(0.0004, "Yes"), (0.03, "Perhaps"), (0.2, "Not shown")])
+def test_words_are_as_strong_as_the_evidence(p: float, first: str, data: Dataset) -> None:
+    """Just below .05 nothing is claimed outright, and the interval stands beside every claim."""
+    c = Confounding(
+        gap=0.12,
+        low=0.011,
+        high=0.229,
+        p=p,
+        error=0.055,
+        df=90.0,
+        naive=0.2,
+        naive_low=0.1,
+        naive_high=0.3,
+        rows=90,
+    )
+    verdict = verdicts.hidden_confounding(c)
+    said = answer(c, evidence(data, c), ())
+    assert said[0].startswith(first)
+    assert "+0.011 to +0.229" in verdict.says
+    assert verdict.status == ("found" if p < 0.05 else "not found")
+    assert ("weak evidence" in verdict.says) == (first == "Perhaps")
+    assert ("Exposure depends on the outcome" in verdict.says) == (first == "Yes")
+    if p < 0.05:
+        assert "+0.011 to +0.229" in said[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import polars as pl
@@ -13,7 +12,7 @@ import deconrec as dc
 from deconrec.data.dataset import Dataset
 from deconrec.errors import DataError, FileError, MissingUnbiasedLog, ParameterError, UnknownName
 from deconrec.evaluation import statistics
-from deconrec.experiments.results import Result, finite, higher_is_better
+from deconrec.experiments.results import Result, higher_is_better
 
 SMALL = "sim-pairs:n_users=80+n_items=40+exposure_rate=0.2+unbiased_share=0.2"
 FAST = ("mf:epochs=3", "ips:epochs=3+propensity.epochs=2")
@@ -176,13 +175,6 @@ def test_missing_unbiased_data_is_refused_before_fitting(log: Dataset) -> None:
         dc.compare(only, ["ips:propensity=naive-bayes"], seeds=1)
     with pytest.raises(DataError, match="V"):
         dc.compare(only, ["mf"], seeds=1, select="unbiased")
-
-
-def test_no_nan_in_json() -> None:
-    assert finite({"a": [float("nan"), np.float32(1.5), math.inf], "b": (1, "x")}) == {
-        "a": [None, 1.5, None],
-        "b": [1, "x"],
-    }
 
 
 def test_result_reads_back(on_worlds: Result, tmp_path) -> None:

@@ -166,10 +166,13 @@ def test_what_is_refused(world: dict[str, Any]) -> None:
     models, log = world["models"], world["log"]
     with pytest.raises(ParameterError, match="'gamma', the odds ratio"):
         sensitivity(models, log, gammas=[0.9])
-    with pytest.raises(DataError, match="has no exact bounds"):
-        sensitivity(models, log, metrics=["auc"])
-    with pytest.raises(DataError, match="use 'dcg@5'"):
-        sensitivity(models, log, metrics=["ndcg@5"])
+    for metric, why, instead in (
+        ("auc", "over pairs of rows", "'mse' or 'recall@K'"),
+        ("ndcg@5", "the best list of each user's positives", "'dcg@5'"),
+        ("recall_capped@5", "the best list of each user's positives", "'recall@5'"),
+    ):
+        with pytest.raises(DataError, match=f"has no exact bounds: .*{why}.*{instead}"):
+            sensitivity(models, log, metrics=[metric])
     with pytest.raises(ParameterError, match="'k' of sensitivity"):
         sensitivity(models, log, k=0)
     other = dc.MF(dim=1, epochs=1).fit(dc.simulate.pairs(n_users=50, n_items=20, seed=9)[0])

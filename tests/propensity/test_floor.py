@@ -106,4 +106,6 @@ def test_overlap_says_how_many_rows_were_floored_and_what_the_tail_holds() -> No
     assert (overlap.floored, overlap.floored_share) == (2, 0.01)
     assert overlap.tail == pytest.approx(100 / (100 + 396))  # the largest hundredth: two weights of 50
     assert "2 (1%) at the floor 0.02" in str(overlap)
-    assert overlap.to_dict()["floored"] == 2
+    record = overlap.to_dict()
+    assert (record["n"], record["floored"]) == (200, 2)
+    assert {type(record[k]) for k in ("n", "floored")} == {int}, "counts are whole numbers in JSON too"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from deconrec.evaluation import statistics
-from deconrec.experiments.results import Distribution, Result, Run, Summary, Test, finite, higher_is_better
+from deconrec.experiments.results import Distribution, Result, Run, Summary, Test, higher_is_better
+from deconrec.records import finite
 
 METHODS = ("mf", "mf-combined", "mf-uniform", "ips", "dr-jl", "res-dr:policy=joint+warmup=5")
 METRICS = ("auc", "ndcg@5/shown", "recall@5/shown", "logloss", "mse")

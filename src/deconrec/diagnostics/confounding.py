@@ -17,11 +17,15 @@ is bounded, and a pair that one log could never hold weighs nothing: the gap is 
 [Li2018].
 
 The gap is 0 without hidden confounding if e is right or if m is right; errors of both only enter as their product. Its
-variance is that of its influence function, clustered by user and by item [Cameron2011]; see `error` below. Where rows
-are few for what m learns, a row's noise enters once more through the m of the others; by how much is read off the
-influences with m fitted to all rows, which are as much smaller as those with m cross-fitted are larger.
+variance is that of its influence function, clustered by user and by item [Cameron2011]; see `error` below. A row's own
+part of it is what it would be without hidden confounding, when outcomes spread alike in both logs at the same measured
+things: c m (1 - m), c from all rows by their weights. Squares of the randomised rows' own residuals would make few rows
+of few positives look sure of themselves. Where rows are few for what m learns, a row's noise enters once more through
+the m of the others; by how much is read off the influences with m fitted to all rows, which are as much smaller as
+those with m cross-fitted are larger.
 
-Source. Paper 2 [Li2023], section 4.4, for the gap; [Robinson1988] for partialling out.
+Source. Paper 2 [Li2023], section 4.4, for the gap; [Robinson1988] for partialling out; [Satterthwaite1946] for
+degrees of freedom.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ from deconrec.data.dataset import Dataset, Log
 from deconrec.diagnostics import additive
 from deconrec.diagnostics.additive import Additive, Grid, Rows
 from deconrec.diagnostics.measured import design
+from deconrec.evaluation.offpolicy import kish
 from deconrec.random import numpy_generator
 
 FEWEST = 20  # usable unbiased rows, and matched ones, below which no gap is given
@@ -46,9 +51,11 @@ LARGEST_GRID = 6_000_000  # pairs held whole; above, unexposed pairs are drawn
 CONTROLS = 1_000_000  # NOTE unexposed pairs that are drawn of a larger catalogue
 MOST_ROWS = 300_000  # biased rows in the comparison, or ten for an unbiased one: more do not move the error
 POWER = 0.8
+LEVEL, CLEAR = 0.05, 0.01  # p below which a gap is called found, and found without "perhaps"
 # NOTE prior variance of levels in the exposure model, on the scale of logits. Shrinking them more, as prediction would,
 # leaves part of what is between users and between items unaccounted for: good items that are popular look confounded.
 FREE = 4.0
+LEAST_CHANCE = 1e-3  # of an outcome, where its variance m (1 - m) is taken
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Confounding:
     ----------
     gap, low, high: L_B - L_U with its 95 % interval, in units of the outcome inside [0, 1].
     p: two-sided, of a gap of 0.
-    error: standard error. df: degrees of freedom of its t distribution.
+    error: standard error. df: degrees of freedom of its t distribution, no whole number.
     naive: mean outcome of the biased log less that of the unbiased one, nothing accounted for.
     naive_low, naive_high: its 95 % interval, rows taken as independent.
     biased, unbiased: the two logs' mean outcomes at the same measured things, whose difference is the gap.
@@ -74,7 +81,7 @@ class Confounding:
     high: float | None = None
     p: float | None = None
     error: float | None = None
-    df: int | None = None
+    df: float | None = None
     naive: float | None = None
     naive_low: float | None = None
     naive_high: float | None = None
@@ -89,7 +96,12 @@ class Confounding:
     @property
     def found(self) -> bool | None:
         """Whether a gap of 0 is rejected at 5 %; None where there was no test."""
-        return None if self.p is None else self.p < 0.05
+        return None if self.p is None else self.p < LEVEL
+
+    @property
+    def weak(self) -> bool:
+        """Whether it is rejected at 5 % and not at 1 %: about 4 in 100 data sets without any gap look so."""
+        return self.p is not None and CLEAR <= self.p < LEVEL
 
     @property
     def smallest(self) -> float | None:
@@ -231,11 +243,15 @@ def gap(
         """L_B and L_U, and the influence of every row on their difference."""
         rest = r - prediction
         of_log = [float(w[log] @ rest[log]) / n for log, n in zip((of_b, ~of_b), total, strict=True)]
-        return *of_log, np.where(of_b, w * (rest - of_log[0]) / total[0], -w * (rest - of_log[1]) / total[1])
+        return *of_log, share * (rest - np.where(of_b, *of_log))
 
+    share = np.where(of_b, w / total[0], -w / total[1])
     biased, unbiased, influence = levels(m)
     value = biased - unbiased
-    size, df = error(influence, user, item)
+    spread = np.clip(m, LEAST_CHANCE, 1 - LEAST_CHANCE)
+    spread = spread * (1 - spread)
+    spread *= float((w * (influence / np.where(w > 0, share, 1.0)) ** 2).sum() / (w * spread).sum())
+    size, df = error(influence, share**2 * spread, user, item, kish(w))
     if not size > 0:
         return None
     if fitted is not None:
@@ -256,16 +272,31 @@ def gap(
     }
 
 
-def error(influence: np.ndarray, user: np.ndarray, item: np.ndarray) -> tuple[float, int]:
+def error(
+    influence: np.ndarray, variance: np.ndarray, user: np.ndarray, item: np.ndarray, rows: float
+) -> tuple[float, float]:
     """(standard error, degrees of freedom) of a sum of influences, dependent within users and within items.
 
-    V = V_user + V_item - V_rows, at least half of V_rows. Where e is right, exposures and the randomised draw are
-    independent given what is measured, and all three are the same on average; clusters guard against what e misses.
+    V = V_rows + (V_user - rows) + (V_item - rows), at least half of V_rows: V_rows the sum of `variance`, V_user the
+    squares of users' sums of influences, and their rows' own squares taken off. Where e is right, exposures and the
+    randomised draw are independent given what is measured, and both brackets are 0 on average; they guard against what
+    e misses. Their noise is why V has few degrees of freedom where a log's weight is with few users or items
+    ([Satterthwaite1946], rows independent):
+
+        df = V_rows^2 / ( sum over pairs of different rows of one user or item of v_j v_k  +  V_rows^2 / rows )
+
+    Parameters
+    ----------
+    variance: (n,) v of each row's influence. rows: effective rows that its scale was read off.
     """
-    rows = float((influence**2).sum())
-    sums = [np.bincount(np.unique(c, return_inverse=True)[1], influence) for c in (user, item)]
-    both = sum(float((x**2).sum()) for x in sums) - rows
-    return math.sqrt(max(both, rows / 2)), max(min(len(x) for x in sums) - 1, 1)
+    own, squares = float(variance.sum()), float((influence**2).sum())
+    more = alike = 0.0
+    for cluster in (user, item):
+        at = np.unique(cluster, return_inverse=True)[1]
+        more += float((np.bincount(at, influence) ** 2).sum()) - squares
+        alike += float((np.bincount(at, variance) ** 2).sum()) - float((variance**2).sum())
+    noise = alike + own**2 / max(rows, 1.0)
+    return math.sqrt(max(own + more, own / 2)), max(own**2 / noise, 1.0) if noise > 0 else 1.0
 
 
 def _naive(data: Dataset, u_log: Log) -> dict[str, float | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from deconrec.diagnostics.impressions.labels import Clicks
 from deconrec.diagnostics.predictive import ExposureCheck
 from deconrec.diagnostics.propensities import Propensities
 from deconrec.diagnostics.randomised import Randomised
+from deconrec.records import finite
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -129,7 +129,7 @@ class Diagnosis:
             "seed": self.seed,
             "seconds": self.seconds,
         }
-        return dict(_finite(record))
+        return dict(finite(record))
 
     def summary(self) -> dict[str, Any]:
         """What a saved model keeps: the answer, the test for confounding, overlap, and every verdict in words."""
@@ -179,12 +179,3 @@ class Diagnosis:
         ]
         lines += [f"{', '.join(a.methods)} {a.help} help: {a.why}" for a in self.methods]
         return "\n".join([*lines, f"next: {self.command}"])
-
-
-def _finite(value: Any) -> Any:
-    """The record with null for numbers that are not finite."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -44,7 +44,16 @@ def hidden_confounding(c: Confounding) -> Verdict:
         f"with {', '.join(c.measured)} accounted for, outcomes of the biased log are {c.gap:+.3f} from those of the "
         f"randomised one (95 % interval {c.low:+.3f} to {c.high:+.3f}, {_p(c.p)})"
     )
-    if c.p < 0.05:
+    if c.weak:
+        return Verdict(
+            "HIDDEN_CONFOUNDING",
+            "found",
+            f"The logs seem to disagree: {said}. This is weak evidence: of 100 data sets without hidden confounding "
+            "about 5 look like this or worse. The gap may be anything in the interval, and more randomised rows would "
+            "tell.",
+            unseen,
+        )
+    if c.found:
         return Verdict(
             "HIDDEN_CONFOUNDING",
             "found",

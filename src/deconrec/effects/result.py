@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from deconrec.errors import DataError
+from deconrec.records import finite
 
 Status = Literal["holds", "warns", "refuses", "assumed"]
 NORMAL = 1.959963984540054  # 97.5 % quantile of the standard normal
@@ -176,10 +176,10 @@ class Effects:
             "unit": self.unit,
             "refused": self.refused,
             "settings": self.settings,
-            "verdicts": [_finite(asdict(v)) for v in self.verdicts],
-            "sweep": [_finite(asdict(p)) for p in self.sweep] if self.shown else [],
+            "verdicts": [finite(asdict(v)) for v in self.verdicts],
+            "sweep": [finite(asdict(p)) for p in self.sweep] if self.shown else [],
             "summary": self.summary(),
-            "effects": [_finite(row) for row in rows],
+            "effects": [finite(row) for row in rows],
             "seconds": self.seconds,
         }
 
@@ -244,8 +244,3 @@ def _line(row: dict[str, Any]) -> str:
     return (
         f"{row['cause_id']} -> {row['item_id']}  {number(row['naive'])}  {number(row['adjusted'])}  {between}"
     )
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with null for numbers that are not finite."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

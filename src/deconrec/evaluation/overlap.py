@@ -62,10 +62,10 @@ class Overlap:
                 stacklevel=3,
             )
 
-    def to_dict(self) -> dict[str, float]:
-        """JSON-ready: n, floored, floored_share, floor, ess, ess_share, largest, tail."""
-        names = ("n", "floored", "floored_share", "floor", "ess", "ess_share", "largest", "tail")
-        return {name: float(getattr(self, name)) for name in names}
+    def to_dict(self) -> dict[str, int | float]:
+        """JSON-ready: n, floored (counts), floored_share, floor, ess, ess_share, largest, tail."""
+        names = ("floored_share", "floor", "ess", "ess_share", "largest", "tail")
+        return {"n": self.n, "floored": self.floored, **{name: float(getattr(self, name)) for name in names}}
 
     def __str__(self) -> str:
         return (

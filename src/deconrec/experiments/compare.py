@@ -21,7 +21,7 @@ from deconrec.experiments.impressions import chosen_metrics
 from deconrec.experiments.judge import Outcome, Unit, judge, letters, lifts
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
 from deconrec.experiments.readiness import check_comparable, crowded
-from deconrec.experiments.results import Distribution, Result, finite
+from deconrec.experiments.results import Distribution, Result
 from deconrec.experiments.runs import (
     DESK,
     SELECTS,
@@ -34,6 +34,7 @@ from deconrec.experiments.runs import (
 )
 from deconrec.experiments.search import Searched, Searcher, Tried, named_settings, note_of_starts
 from deconrec.methods import make
+from deconrec.records import finite
 
 SHARED_SPLITS = 5  # NOTE most splits that a shared search is judged on
 FINALISTS = (

@@ -21,12 +21,14 @@ from deconrec.errors import DataError, ParameterError, UnknownName
 from deconrec.evaluation import offpolicy
 from deconrec.evaluation.gains import cumulative, expected_gains
 from deconrec.evaluation.offpolicy import Estimate, Guess, Sample
+from deconrec.experiments.coverage import learned_note
 from deconrec.experiments.imputation import Imputed
 from deconrec.experiments.population import Population, population_of
-from deconrec.experiments.results import Estimated, Evaluation, finite
+from deconrec.experiments.results import Estimated, Evaluation
 from deconrec.experiments.weights import chosen_propensity, name_of, weights_of
 from deconrec.methods import key_of
 from deconrec.propensity import Known
+from deconrec.records import finite
 
 POINTWISE = ("mse", "logloss", "auc")
 RANKING = {"ndcg": "dcg", "dcg": "dcg", "recall": "hit", "recall_capped": "hit", "precision": "hit"}
@@ -359,11 +361,7 @@ def _notes(
     if isinstance(propensity, Known):
         said.append("Propensities are taken as given: they are right if the system that logged them says so.")
     else:
-        said.append(
-            f"Propensities are estimated ({name_of(propensity)}) and intervals take them as known: where a hidden "
-            "confounder moves exposure and outcome, estimates are biased and intervals miss. `deconrec sensitivity` "
-            "says by how much."
-        )
+        said.append(learned_note(name_of(propensity), estimator))
     if abs(mass.value - 1) > MASS and not mass.low <= 1 <= mass.high:
         what = (
             "too large, or part of the population has no chance to be logged"

@@ -16,7 +16,8 @@ import numpy as np
 
 from deconrec.evaluation import statistics
 from deconrec.experiments.names import Metric
-from deconrec.experiments.results import Lift, Run, Setting, Summary, Test, finite, higher_is_better
+from deconrec.experiments.results import Lift, Run, Setting, Summary, Test, higher_is_better
+from deconrec.records import finite
 
 CELLS_AT_ONCE = 2**21  # resampled users held at a time
 BOOTSTRAP_WORK = 2e8  # NOTE users x resamples of one test; more users get fewer resamples, never below 1,000

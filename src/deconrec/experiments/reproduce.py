@@ -28,7 +28,7 @@ from deconrec.experiments.compare import (
 from deconrec.experiments.judge import Outcome, Unit, judge, letters, lifts
 from deconrec.experiments.metrics import check_metrics
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
-from deconrec.experiments.results import Lift, Reproduction, Run, Summary, Test, Verdict, finite
+from deconrec.experiments.results import Lift, Reproduction, Run, Summary, Test, Verdict
 from deconrec.experiments.runs import (
     DESK,
     SELECTS,
@@ -64,6 +64,7 @@ from deconrec.experiments.verdict import (
 )
 from deconrec.experiments.world_spec import WorldSpec
 from deconrec.experiments.worlds import reproduce_worlds
+from deconrec.records import finite
 
 
 @dataclass(frozen=True)

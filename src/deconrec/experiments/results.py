@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from deconrec.records import finite
 
 Setting = dict[str, Any]
 
@@ -30,7 +31,7 @@ class Run(Record):
     params: dict[str, Any]
     history: dict[str, list[float | None]] = Field(default_factory=dict)
     best_epoch: int | None = None
-    overlap: dict[str, float] | None = None
+    overlap: dict[str, int | float] | None = None
     skipped_users: dict[str, int] = Field(default_factory=dict)
 
 
@@ -271,18 +272,6 @@ def higher_is_better(metric: str) -> bool:
     return metric.partition("/")[0].partition("@")[0] not in LOWER_IS_BETTER
 
 
-def finite(value: Any) -> Any:
-    """The same structure with None for every number that is not finite, and plain Python numbers."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    if isinstance(value, float) or (hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0):
-        number = value.item() if hasattr(value, "item") else value
-        return None if isinstance(number, float) and not math.isfinite(number) else number
-    return value
-
-
 # ---------------------------------------------------------------------- the value of randomised ratings
 class Point(Record):
     """A method at a size of U: mean over seeds, 95 % interval.
@@ -382,7 +371,7 @@ class Evaluation(Record):
     estimates: list[Estimated]
     log: dict[str, Any]
     mass: dict[str, float | None]
-    overlap: dict[str, float]
+    overlap: dict[str, int | float]
     notes: list[str]
 
     def to_json(self) -> str:
@@ -473,7 +462,7 @@ class Sensitivity(Record):
     k: int
     lists: dict[str, list[float]]
     log: dict[str, Any]
-    overlap: dict[str, float]
+    overlap: dict[str, int | float]
     answer: list[str]
     notes: list[str]
 

@@ -17,10 +17,11 @@ from deconrec.errors import DataError, MissingUnbiasedLog, ParameterError
 from deconrec.experiments.impressions import evaluate_impressions
 from deconrec.experiments.judge import Outcome
 from deconrec.experiments.metrics import evaluate_pairs, evaluate_users
-from deconrec.experiments.results import Run, finite
+from deconrec.experiments.results import Run
 from deconrec.experiments.search import Tried, named_settings, shared_search, try_out
 from deconrec.exposure.known import KnownConfounder, with_confounder
 from deconrec.methods import make
+from deconrec.records import finite
 
 Select = Literal["biased", "unbiased", "within-exposure"]
 SELECTS: tuple[str, ...] = get_args(Select)

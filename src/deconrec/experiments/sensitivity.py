@@ -27,11 +27,11 @@ from deconrec.experiments.results import (
     BoundedItem,
     Sensitivity,
     Tipping,
-    finite,
     higher_is_better,
 )
 from deconrec.experiments.weights import chosen_propensity, name_of, weights_of
 from deconrec.methods import key_of
+from deconrec.records import finite
 
 GAMMAS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
 METRICS = ("mse", "dcg@20/full", "recall@20/full/pooled", "precision@20/full")
@@ -132,11 +132,25 @@ def _bounded_metrics(metrics: Sequence[str] | None, population: Population) -> l
     asked = possible([Wanted.parse(m) for m in metrics], population)
     for w in asked:
         if w.base not in ("mse", "logloss", "dcg", "recall", "precision"):
-            instead = f"dcg@{w.k}" if w.base == "ndcg" else "recall" if w.k else "mse"
-            raise DataError(
-                f"metric '{w}' has no exact bounds: it is no self-normalised mean of its rows; use '{instead}'."
-            )
+            raise DataError(f"metric '{w}' has no exact bounds: {_unbounded(w)}.")
     return asked
+
+
+def _unbounded(w: Wanted) -> str:
+    """Why a metric is no self-normalised mean of its rows, and what to ask for instead."""
+    if w.base == "auc":
+        return (
+            "it is a sum over pairs of rows, which weighs each by the product of two hidden weights, so that no order "
+            "of rows finds the worst ones; ask for 'mse' or 'recall@K'"
+        )
+    instead = f"dcg@{w.k}" if w.base == "ndcg" else f"recall@{w.k}"
+    than = (
+        "(NDCG itself where users have that many positives)" if w.base == "ndcg" else "(over all positives)"
+    )
+    return (
+        "it divides by the best list of each user's positives, whose number hidden weights change too, and not in "
+        f"proportion; ask for '{instead}' {than}"
+    )
 
 
 def _values(w: Wanted, answers: Answers) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from deconrec.errors import FileError
-from deconrec.experiments.results import finite
+from deconrec.records import finite
 
 FINE, COARSE, FEW = 4095, 255, 500  # steps between 0 and 1: of so few users, and of more
 PerUser = dict[str, tuple[np.ndarray, np.ndarray]]

@@ -22,12 +22,13 @@ from deconrec.data.dataset import Dataset
 from deconrec.errors import ParameterError
 from deconrec.experiments.compare import FINALISTS, SHARED_SPLITS, environment
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
-from deconrec.experiments.results import Tuned, TunedTrial, finite
+from deconrec.experiments.results import Tuned, TunedTrial
 from deconrec.experiments.runs import DESK, SELECTS, Plan, Select, check_methods, try_one
 from deconrec.experiments.search import Searched, Searcher, Trial, Tried, named_settings
 from deconrec.experiments.store import key_of
 from deconrec.experiments.studies import Study, importance
 from deconrec.methods import make
+from deconrec.records import finite
 
 Told = Callable[[int, Trial], None]
 WORDS = {

@@ -21,9 +21,10 @@ from deconrec.experiments.compare import environment, protocol_of, unit_of
 from deconrec.experiments.impressions import chosen_metrics
 from deconrec.experiments.judge import Outcome, Unit, contrast, judge
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
-from deconrec.experiments.results import Gain, Point, Value, finite, higher_is_better
+from deconrec.experiments.results import Gain, Point, Value, higher_is_better
 from deconrec.experiments.runs import DESK, Plan, check_methods, run_one
 from deconrec.methods import make
+from deconrec.records import finite
 
 METHODS = ("grounded-gp", "res-dr", "autodebias", "mf-combined")
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)

@@ -22,7 +22,7 @@ from deconrec.experiments.compare import environment
 from deconrec.experiments.judge import Outcome, Unit
 from deconrec.experiments.pool import Job, progress_bar, run_jobs
 from deconrec.experiments.quantities import curves, definitions, quantities
-from deconrec.experiments.results import Claimed, Curve, Reproduction, Run, Summary, Test, Verdict, finite
+from deconrec.experiments.results import Claimed, Curve, Reproduction, Run, Summary, Test, Verdict
 from deconrec.experiments.spec import COMMAND, Setting
 from deconrec.experiments.store import Store, key_of
 from deconrec.experiments.verdict import (
@@ -35,6 +35,7 @@ from deconrec.experiments.verdict import (
     words,
 )
 from deconrec.experiments.world_spec import WorldSpec
+from deconrec.records import finite
 
 FRESH = Unit("world", 0.0)  # every seed draws anew
 QUICK = "This is a quick run with few seeds: nothing can be concluded from it."

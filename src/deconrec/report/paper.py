@@ -9,7 +9,8 @@ from typing import Any
 
 from deconrec.data.files import write_file
 from deconrec.evaluation.statistics import holm
-from deconrec.experiments.results import Compared, Contrast, Reproduction, Setting, finite
+from deconrec.experiments.results import Compared, Contrast, Reproduction, Setting
+from deconrec.records import finite
 from deconrec.report.reading import (
     LIFTED,
     NONE,
