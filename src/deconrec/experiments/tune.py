@@ -97,7 +97,7 @@ def tune(
     search = Searcher(model, trials, seed, fixed=named_settings(text))
     if not search.space:
         raise ParameterError(f"'{text}' has no parameter with a range to search; fit it as it is.")
-    study = Study(_study_name(plan, opened.name, first, text, search, splits, seed), storage)
+    study = Study(_study_name(plan, first, text, search, splits, seed), storage)
     for params, tried, _ in study.kept()[: search.trials]:
         search.tell(params, tried, splits)
     resumed = len(search.done)
@@ -119,8 +119,8 @@ def tune(
             "users": first.n_users,
             "items": first.n_items,
             "rows": len(first.biased),
-        }
-        | {"fingerprint": first.fingerprint},
+            "fingerprint": first.fingerprint,
+        },
     }
     held = len(parts.holdout.data.biased) / max(len(parts.train.biased), 1)
     best = next((t for t in found.trials if t.params == found.params), None)
@@ -167,12 +167,9 @@ def _check(trials: int, splits: int, confirm: int, workers: int, select: str) ->
         raise ParameterError(f"'select' of tune must be one of {', '.join(SELECTS)}; got {select!r}.")
 
 
-def _study_name(
-    plan: Plan, name: str, data: Dataset, method: str, search: Searcher, splits: int, seed: int
-) -> str:
+def _study_name(plan: Plan, data: Dataset, method: str, search: Searcher, splits: int, seed: int) -> str:
     """The method's name and what the search follows from: data, method, protocol, ranges, splits, seed."""
     key = key_of(
-        data=name if not isinstance(plan.data, Dataset) else "",
         fingerprint=data.fingerprint,
         method=make(method).essence(),
         fixed=sorted(named_settings(method)),
