@@ -267,4 +267,4 @@ def test_memory_stays(models: Any, tmp_path: Path) -> None:
 def test_limits_are_documented() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "serving.md").read_text(encoding="utf-8")
     for name, value in Limits().to_dict().items():
-        assert f"| `{name}` | {value:,g} |" in guide, name
+        assert f"| `{name}` | {int(value):,} |" in guide, name
