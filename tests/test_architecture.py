@@ -145,6 +145,30 @@ def test_no_pickle() -> None:
                 assert safe, f"{path}:{node.lineno}: np.load without allow_pickle=False"
 
 
+def test_nothing_is_evaluated() -> None:
+    """No text becomes code, nothing unsafe is read, and no shell is started; a check evaluates a method's own repr."""
+    banned = {
+        "eval",
+        "exec",
+        "compile",
+        "os.system",
+        "os.popen",
+        "yaml.load",
+        "yaml.unsafe_load",
+        "__import__",
+    }
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            if (path.name, name) == ("contract.py", "eval"):
+                continue
+            assert name not in banned, f"{path}:{node.lineno} calls {name}"
+            shell = [k for k in node.keywords if k.arg == "shell" and ast.unparse(k.value) != "False"]
+            assert not shell, f"{path}:{node.lineno} starts a shell"
+
+
 def test_no_import_cycles() -> None:
     """Between parts of one rung that are allowed to know each other, module-level imports must not go both ways."""
     edges: dict[str, set[str]] = {}

@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import random
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -76,11 +80,12 @@ def test_what_a_folder_says_of_its_model(folder):
     data = confounded()[0]
     about = read_about(folder)
     assert about["about"]["data"]["biased_rows"] == len(data.biased)
-    assert about["about"]["data"]["unbiased_rows"] == 0  # MF was not given them
+    assert about["about"]["data"]["unbiased_rows"] == len(data.unbiased)
+    assert about["about"]["data"]["mean_unbiased"] == data.outcome(data.unbiased).mean()
     assert about["about"]["protocol"]["stopped_on"] == "a part of the biased log, drawn by the seed"
     assert about["about"]["features"]["user"]["names"] == list(data.user_features.names)
     assert about["about"]["diagnosis"] is None
-    assert about["unbiased_rows"] == 0
+    assert about["unbiased_rows"] == 0  # MF makes no use of them
     assert about["params"]["dim"] == 2
     assert load_model(folder).about_ == about["about"]
 
@@ -276,3 +281,81 @@ def test_a_model_that_is_replaced_while_it_is_read(model, folder, monkeypatch):
 
     monkeypatch.setattr(OpenFolder, "read", slow)
     assert load_model(folder).dim == 3
+
+
+SAVES = """
+import itertools, sys
+from deconrec.saving import load_model
+one, other = load_model(sys.argv[1]), load_model(sys.argv[2])
+print("ready", flush=True)
+for turn in itertools.count():
+    (one, other)[turn % 2].save(sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_saver_that_is_killed_leaves_the_earlier_model_or_the_new_one(model, tmp_path, kills):
+    other = MF(dim=3, epochs=1).fit(confounded()[0])
+    one, two, target = (tmp_path / name for name in ("one", "two", "target"))
+    model.save(one)
+    other.save(two)
+    other.save(target)
+    rng = random.Random(0)
+    for _ in range(kills):
+        child = subprocess.Popen(
+            [sys.executable, "-c", SAVES, str(one), str(two), str(target)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        end = time.monotonic() + rng.uniform(0.1, 1.0)
+        while time.monotonic() < end:
+            assert load_model(target).dim in (2, 3)  # and while it is at work
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        assert load_model(target).dim in (2, 3)
+
+
+def mutated(value, rng):
+    """Some JSON in the place of some JSON."""
+    odd = [None, -1, 0, 10**18, 1e308, -0.5, "", "x", [], [[]], {}, True, "mf", [1, 2], 2**63]
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = rng.choice(sorted(value))
+        if rng.random() < 0.1:
+            return {k: v for k, v in value.items() if k != key}
+        return value | {key: mutated(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.7:
+        at = rng.randrange(len(value))
+        return [*value[:at], mutated(value[at], rng), *value[at + 1 :]]
+    return rng.choice(odd)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("cases", [60, pytest.param(3000, marks=pytest.mark.slow)])
+def test_whoever_knows_the_checksums_gets_a_model_or_a_reason(tmp_path, cases):
+    """Descriptions and arrays are changed at random and sealed again: FileError or a model, and nothing else."""
+    rng = random.Random(0)
+    places = [p for p in KEPT if p.parent.name == f"format-{FORMAT}"]
+    loaded = 0
+    for _ in range(cases):
+        shutil.rmtree(tmp_path / "m", ignore_errors=True)
+        folder = shutil.copytree(rng.choice(places) / "model", tmp_path / "m")
+        about = json.loads((folder / "model.json").read_text())
+        if rng.random() < 0.6:
+            for _ in range(rng.randint(1, 2)):
+                about = mutated(about, rng)
+        else:
+            content = bytearray((folder / "arrays.safetensors").read_bytes())
+            for _ in range(rng.randint(1, 4)):
+                content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+            (folder / "arrays.safetensors").write_bytes(content)
+        if isinstance(about, dict):
+            about = {**about, "files": {"arrays.safetensors": checksum(folder / "arrays.safetensors")}}
+            about["seal"] = seal(about)
+        (folder / "model.json").write_text(json.dumps(about))
+        try:
+            load_model(folder)
+            loaded += 1
+        except FileError:
+            pass
+    assert loaded  # some changes do no harm: the cases are not all refused at the door

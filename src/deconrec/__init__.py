@@ -72,6 +72,7 @@ _PUBLIC = {  # name: module
     "PoissonExposure": "exposure.poisson",
     "SVDExposure": "exposure.svd",
     "compare": "experiments.compare",
+    "tune": "experiments.tune",
     "evaluate": "experiments.evaluate",
     "sensitivity": "experiments.sensitivity",
     "value": "experiments.value",

@@ -288,7 +288,7 @@ class Estimator(Parameterised, ABC):
         refuse_impressions(type(self).__name__, tags, data)
         started = time.perf_counter()
         self.__dict__.pop("seconds_", None)  # a fit that fails leaves no model behind
-        data = data.without_test()
+        given = data = data.without_test()
         if not tags.uses_unbiased:
             data = data.with_logs(data.biased, None)
         self._check_logs(data, tags)
@@ -298,7 +298,7 @@ class Estimator(Parameterised, ABC):
             self._check_validation(data, validation)
         # Users that a pair method never trained on cannot stop it: rows of its own users do.
         own = validation is None or (validation.history is not None and tags.shape == "pairs")
-        self.about_ = provenance(data, None if own else validation, refit)
+        self.about_ = provenance(given, None if own else validation, refit)
         if validation is None or own:
             data, held = cut(data, HOLDOUT, int(getattr(self, "seed", 0)))
             validation = ValidationPart(held)
@@ -655,7 +655,7 @@ class Estimator(Parameterised, ABC):
 
     # ------------------------------------------------------------------ saving
     def save(self, path: str | Path) -> Path:
-        """Write the model to a folder: JSON, safetensors and Parquet, never a pickle; replaces a saved model whole.
+        """Write the model to a folder: JSON and safetensors, never a pickle; replaces a saved model whole.
 
         Raises
         ------

@@ -94,7 +94,7 @@ def recommend_to(
     FileError: the model or the output.  DataError, ParameterError: as of `Estimator.recommend`.
     """
     check_output(out)
-    options = {
+    options: dict[str, Any] = {
         "k": k,
         "exclude_seen": exclude_seen,
         "explore": explore,
@@ -176,7 +176,7 @@ def predict_to(
         return Written(written, total, work.resumed, work.sources(total))
 
 
-def given_tables(history: str | Path | None, features: str | Path | None) -> dict[str, pl.DataFrame | None]:
+def given_tables(history: str | Path | None, features: str | Path | None) -> dict[str, Any]:
     """The tables of users to fold in, read once."""
     return {
         "history": None if history is None else read_table(history, "the history"),

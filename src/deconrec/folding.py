@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from deconrec.data.dataset import Dataset, Features, Log
-from deconrec.data.ids import Vocabulary
+from deconrec.data.ids import Vocabulary, normalise_ids
 from deconrec.data.split import take_users
 from deconrec.data.tables import read_table
 from deconrec.errors import DataError
@@ -52,9 +52,11 @@ def new_users(model: Estimator, history: Any, features: Any = None) -> Dataset:
         ids = table.to_series(0)
         fresh = (model.users_.encode(ids) < 0) | (vocabulary.encode(ids) >= 0 if len(vocabulary) else False)
         table = table.filter(pl.Series(fresh))
-        ids = table.to_series(0)
-        old = vocabulary
-        vocabulary = Vocabulary(ids, "user") if not len(old) else old.union(ids)
+        ids, old = normalise_ids(table.to_series(0), "user"), vocabulary
+        both = [old.values, ids] if len(old) else [ids]
+        if len({v.dtype for v in both}) > 1:  # numbers in one table, text in the other
+            both = [v.cast(pl.String) for v in both]
+        vocabulary = Vocabulary(pl.concat(both), "user")
         if len(log):
             log = Log(vocabulary.encode(old.values)[log.user], log.item, log.rating)
         chosen = _aligned(model, table, vocabulary)

@@ -24,7 +24,7 @@ from deconrec.data.files import replaced_folder
 from deconrec.data.ids import Vocabulary
 from deconrec.data.sealed import LARGEST_JSON, OpenFolder, check, checksum, seal
 from deconrec.data.tensors import checked_csr, read_tensors, text_arrays, text_of
-from deconrec.errors import FileError
+from deconrec.errors import Error, FileError, MissingExtra
 
 if TYPE_CHECKING:
     from deconrec.base import Estimator
@@ -34,7 +34,17 @@ ARRAYS = "arrays.safetensors"
 FORMAT = 2
 # What reading a damaged file, or arrays that do not fit the parameters, comes out as (torch: RuntimeError).
 _DAMAGE: tuple[type[BaseException], ...] = (
-    *(OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, OverflowError),
+    *(
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+        ArithmeticError,
+    ),
+    *(AssertionError, Error),
     *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
 )
 _SPEC = (
@@ -146,7 +156,7 @@ def _guarded(folder: OpenFolder, read: Callable[[], Any]) -> Any:
     """What `read` gives; whatever a damaged file does comes out as a FileError."""
     try:
         return read()
-    except FileError:
+    except (FileError, MissingExtra):
         raise
     except _DAMAGE as error:
         said = str(error).splitlines()[0] if str(error) else "no reason given"
@@ -256,7 +266,8 @@ def _try(model: Estimator) -> None:
     """Ask for one user's scores: arrays that do not go together are refused now, not at somebody's request."""
     if model.context_ is not None or not model.spec_.n_users:
         return
-    scores = model._block(np.zeros(1, np.int64))
+    with np.errstate(all="ignore"):
+        scores = model._block(np.zeros(1, np.int64))
     if scores.shape != (1, model.spec_.n_items) or not np.isfinite(scores).all():
         raise ValueError(f"a user's scores must be {model.spec_.n_items:,} finite numbers")
 

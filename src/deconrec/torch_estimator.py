@@ -28,6 +28,7 @@ from deconrec.evaluation.rating import auc, logloss, mse
 from deconrec.losses.elementwise import ErrorKind, error
 from deconrec.nn.backbone import BACKBONE_DOC, BACKBONES, density_logit, pair_net
 from deconrec.nn.mf import fold_in
+from deconrec.nn.restoring import check_sizes
 from deconrec.pairs import NO_TABLES, Pairs, Rows, Tables
 from deconrec.parameters import Parameterised, Search, parameter
 from deconrec.random import seed_sequence
@@ -198,7 +199,7 @@ class TorchEstimator(Estimator):
                 elif isinstance(fitted, Propensity | ExposureModel):
                     fitted._restore(_below(state, f"{name}."), self.spec_)
                 setattr(self, f"{name}_", fitted)
-            _check_sizes(self, _below(state, "nets."))
+            check_sizes(lambda: self.nets(self.spec_), _below(state, "nets."))
             self.nets_ = self.nets(self.spec_)
         arrays = {k: torch.from_numpy(np.array(v)) for k, v in _below(state, "nets.").items()}
         self.nets_.load_state_dict(arrays)
@@ -592,28 +593,6 @@ class RowEstimator(TorchEstimator):
             tables=Tables(x).to(device),
             device=device,
         )
-
-
-def _check_sizes(model: TorchEstimator, arrays: Mapping[str, np.ndarray]) -> None:
-    """Compare the sizes of saved arrays with those that the parameters ask for, before these are allocated.
-
-    Raises
-    ------
-    ValueError: a parameter such as dim that the arrays do not bear out.
-    """
-    try:
-        with torch.device("meta"):
-            state = model.nets(model.spec_).state_dict()
-    except (NotImplementedError, RuntimeError, TypeError, ValueError):
-        return  # networks that start from another model's values: `load_state_dict` compares them
-    for name, value in state.items():
-        shape = arrays[name].shape if name in arrays else tuple(value.shape)
-        if (
-            shape != tuple(value.shape) and not arrays[name].size == value.numel() == 1
-        ):  # format 1: scalars as (1,)
-            raise ValueError(
-                f"'{name}' must have the shape {tuple(value.shape)} with these parameters; got {shape}"
-            )
 
 
 def check_device(name: str, who: str) -> None:

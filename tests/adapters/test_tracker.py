@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from deconrec.adapters.tracker import Silent, Tracker, open_tracker, tracked
+from deconrec.cli import main
 from deconrec.errors import MissingExtra, ParameterError
+from deconrec.saving import read_about
 
 
 class Kept:
@@ -87,3 +89,82 @@ def test_a_store_that_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ParameterError, match="must name an MLflow store that can be used"):
         open_tracker(f"mlflow:sqlite:///{tmp_path}/file/runs.db")
+
+
+# ---------------------------------------------------------------------- the commands
+WORLD = "sim-pairs:n_users=40+n_items=20+exposure_rate=0.3+unbiased_share=0.2"
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    tracker = Kept()
+    monkeypatch.setattr("deconrec.adapters.tracker.open_tracker", lambda text: tracker if text else Silent())
+    return tracker
+
+
+def metrics_of(kept):
+    return [t for t in kept.told if t[0] == "metrics"]
+
+
+def test_fit_notes_its_curves(kept, tmp_path):
+    assert main(["fit", "mf:epochs=3", WORLD, "--out", str(tmp_path / "m"), "--track", "x", "-q"]) == 0
+    assert kept.told[0][1] == "fit mf:epochs=3"
+    assert kept.told[0][2]["params"]["epochs"] == 3
+    steps = [step for _, values, step in metrics_of(kept) if "score" in values]
+    assert steps == [0, 1, 2]
+    assert kept.told[-1] == ("end", False)
+    about = read_about(tmp_path / "m")
+    assert (
+        "note",
+        {"out": str(tmp_path / "m"), "fingerprint": about["about"]["data"]["fingerprint"]},
+    ) in kept.told
+
+
+def test_a_fit_that_fails_is_noted_as_failed(kept, tmp_path):
+    assert main(["fit", "mf:lr=1e30", WORLD, "--out", str(tmp_path / "m"), "--track", "x", "-q"]) == 1
+    assert kept.told[-1] == ("end", True)
+    assert not (tmp_path / "m").exists()
+
+
+def test_compare_notes_every_run_and_the_means(kept):
+    assert (
+        main(
+            [
+                "compare",
+                WORLD,
+                "--methods",
+                "popularity",
+                "--seeds",
+                "2",
+                "--metrics",
+                "auc",
+                "--track",
+                "x",
+                "-q",
+            ]
+        )
+        == 0
+    )
+    told = metrics_of(kept)
+    assert [(list(values), step) for _, values, step in told[:2]] == [
+        (["popularity/auc"], 0),
+        (["popularity/auc"], 1),
+    ]
+    assert list(told[2][1]) == ["mean/popularity/auc"]
+    assert told[2][1]["mean/popularity/auc"] == pytest.approx(
+        sum(t[1]["popularity/auc"] for t in told[:2]) / 2
+    )
+
+
+def test_tune_notes_every_trial(kept):
+    pytest.importorskip("optuna")
+    options = ["--trials", "2", "--splits", "1", "--confirm", "0"]
+    assert main(["tune", "mf:epochs=1", WORLD, *options, "--track", "x", "-q"]) == 0
+    told = metrics_of(kept)
+    assert [step for _, values, step in told if "score" in values] == [0, 1]
+    assert {"best", "default"} <= set(told[-1][1])
+
+
+def test_nothing_is_noted_unless_asked(kept, tmp_path):
+    assert main(["fit", "popularity", WORLD, "--out", str(tmp_path / "m"), "-q"]) == 0
+    assert kept.told == []

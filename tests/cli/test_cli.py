@@ -104,6 +104,42 @@ def test_fit_predict_recommend(capsys: pytest.CaptureFixture[str], world: Path, 
     assert len(pl.read_parquet(recs)) == 40 * 25
 
 
+def test_fit_keeps_the_diagnosis(capsys: pytest.CaptureFixture[str], world: Path, tmp_path: Path) -> None:
+    from deconrec.saving import read_about
+
+    for options, kept in (([], False), (["--diagnose"], True)):
+        out = tmp_path / f"m{kept}"
+        code, _, err = run(
+            *(capsys, "fit", "popularity", world / "data.toml", "--out", out, "--json", tmp_path / "f.json"),
+            *options,
+        )
+        assert code == 0, err
+        about = read_about(out)["about"]
+        record = json.loads((tmp_path / "f.json").read_text())
+        assert about["data"]["fingerprint"] == record["fingerprint"]
+        assert (about["diagnosis"] is not None) is kept
+        if kept:
+            assert record["diagnosis"] == about["diagnosis"]
+            assert {"answer", "confounding", "overlap", "verdicts"} <= set(about["diagnosis"])
+            assert all({"code", "says", "cannot_see"} <= set(v) for v in about["diagnosis"]["verdicts"])
+            assert about["diagnosis"]["answer"][0] in err
+
+
+def test_recommend_on_the_screen_is_for_a_few(
+    capsys: pytest.CaptureFixture[str], world: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    assert run(capsys, "fit", "popularity", world / "data.toml", "--out", model)[0] == 0
+    code, out, _ = run(capsys, "recommend", model, "--k", 3)
+    assert code == 0
+    assert sum(line.startswith("u") and line[1:2].isdigit() for line in out.splitlines()) == 5
+    assert (
+        run(capsys, "recommend", model, "--features", world / "log.csv", "--out", tmp_path / "o.csv")[0] == 2
+    )
+    assert run(capsys, "predict", model, world / "log.csv", "--out", tmp_path / "o.xls")[0] == 2
+    assert run(capsys, "predict", tmp_path, world / "log.csv", "--out", tmp_path / "o.csv")[0] == 2
+
+
 def test_compare_json_and_report(capsys: pytest.CaptureFixture[str], world: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     code, out, err = run(

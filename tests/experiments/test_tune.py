@@ -159,6 +159,17 @@ def test_another_search_is_another_study(data, tmp_path, other):
     assert second.study != first.study
 
 
+def test_a_study_is_found_by_the_data_and_not_by_their_path(data, tmp_path):
+    from deconrec.data.files import write_dataset
+
+    url, options = f"sqlite:///{tmp_path}/tune.db", {"trials": 1, "splits": 1, "confirm": 0}
+    first = tune(str(write_dataset(data, tmp_path / "here")), METHOD, storage=url, **options)
+    again = tune(str(write_dataset(data, tmp_path / "there")), METHOD, storage=url, **options)
+    assert (again.study, again.resumed) == (first.study, 1)
+    other = data.with_logs(data.biased.take(slice(1, None)), data.unbiased)
+    assert tune(other, METHOD, storage=url, **options).resumed == 0
+
+
 def test_a_trial_that_was_half_written_is_made_again(tmp_path):
     url = f"sqlite:///{tmp_path}/tune.db"
     search, study = Searcher(make("mf"), 3), Study("x", url)

@@ -27,6 +27,7 @@ from deconrec.data.dataset import Dataset, Duplicates
 from deconrec.data.ids import as_series
 from deconrec.data.tables import read_table
 from deconrec.errors import DataError, MissingExtra
+from deconrec.methods import make
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -76,9 +77,7 @@ class _Adapter(BaseEstimator):
             **options,
         )
         if self.estimator is None:
-            from deconrec.methods.mf import MF
-
-            method: Estimator = MF()
+            method: Estimator = make("mf")
         else:
             method = self.estimator.clone()
         self.estimator_ = method.fit(data, refit=self.refit)

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -459,6 +460,8 @@ def _swap(fresh: Path, target: Path) -> None:
         if not target.exists():
             fresh.rename(target)
             return
+        if _exchanged(fresh, target):  # what was there goes away with the name of the new one
+            return
         old = _sibling(target)
         target.rename(old)
         try:
@@ -469,3 +472,17 @@ def _swap(fresh: Path, target: Path) -> None:
     except OSError as error:
         raise FileError(f"'{target}' cannot be replaced: {error.strerror or error}.") from error
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two names in one step, where the system can: at no moment, nor after a kill, is there nothing."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # an older C library
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)

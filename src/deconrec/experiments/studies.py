@@ -13,6 +13,8 @@ from typing import Any
 from deconrec.errors import ParameterError
 from deconrec.experiments.search import Searcher, Tried, distributions_of, optuna_of
 
+FEWEST = 4  # NOTE values of a parameter among the trials, below which its importance is not told
+
 
 class Study:
     """The record of one search; in memory only where there is no storage.
@@ -47,20 +49,16 @@ class Study:
         """(parameters, outcome, state) of the trials that were finished, in order."""
         if self._study is None:
             return []
-        found = []
+        whole: dict[int, tuple[dict[str, Any], Tried, str]] = {}
         for trial in self._study.get_trials(deepcopy=False):
             about = trial.user_attrs.get("deconrec")
             if about is not None and trial.state.is_finished():  # one that was half written is made again
                 scores = tuple(float(s) for s in about["scores"])
                 tried = Tried(scores, float(about["seconds"]), str(about["failed"]))
                 params = {n: tuple(v) if isinstance(v, list) else v for n, v in about["params"].items()}
-                found.append((int(about["number"]), params, tried, str(about["state"])))
-        whole = {number: rest for number, *rest in found}
-        out = []
-        while len(out) in whole:
-            params, tried, state = whole[len(out)]
-            out.append((params, tried, state))
-        return out
+                whole[int(about["number"])] = params, tried, str(about["state"])
+        last = next(n for n in range(len(whole) + 1) if n not in whole)
+        return [whole[n] for n in range(last)]
 
     def keep(self, search: Searcher) -> None:
         """Write the last trial of a search."""
@@ -120,8 +118,9 @@ def importance(search: Searcher) -> dict[str, float]:
     if len(complete) < 10 or len(search.space) < 2:
         return {}
     study = search.study()
-    # Trials at the method's own value say nothing of a parameter whose own value lies outside its range.
-    names = [n for n in search.space if all(n in search.own | t.params for t in complete)]
+    # A parameter whose own value lies outside its range is in no trial that left it; one of few values says nothing.
+    each = [search.own | t.params for t in complete]
+    names = [n for n in search.space if all(n in v for v in each) and len({v[n] for v in each}) >= FEWEST]
     if len(names) < 2:
         return {}
     try:

@@ -96,7 +96,7 @@ def tune(
     search = Searcher(model, trials, seed, fixed=named_settings(text))
     if not search.space:
         raise ParameterError(f"'{text}' has no parameter with a range to search; fit it as it is.")
-    study = Study(_study_name(plan, opened.name, first, text, search, splits, seed), storage)
+    study = Study(_study_name(plan, first, text, search, splits, seed), storage)
     for params, tried, _ in study.kept()[: search.trials]:
         search.tell(params, tried, splits)
     resumed = len(search.done)
@@ -118,24 +118,29 @@ def tune(
             "users": first.n_users,
             "items": first.n_items,
             "rows": len(first.biased),
-        }
-        | {"fingerprint": first.fingerprint},
+            "fingerprint": first.fingerprint,
+        },
     }
     held = len(parts.holdout.data.biased) / max(len(parts.train.biased), 1)
-    return _record(
-        opened.name,
-        method,
-        settings or {},
-        search,
-        found,
-        study.name,
-        storage,
-        protocol_,
-        root,
-        splits,
-        resumed,
-        started,
-        0.0 if opened.fresh else held,
+    best = next((t for t in found.trials if t.params == found.params), None)
+    gain = _gain(best, found.trials[0], splits, 0.0 if opened.fresh else held)
+    values = {**(settings or {}), **{name: as_text(value) for name, value in found.params.items()}}
+    return Tuned(
+        dataset=opened.name,
+        method=method,
+        study=study.name,
+        storage=storage,
+        protocol=protocol_,
+        params=finite(found.params),
+        gain=gain,
+        space={name: finite(asdict(one)) for name, one in search.space.items()},
+        trials=[_kept(number, trial) for number, trial in enumerate(found.trials)],
+        importance=importance(search),
+        command=fit_command(method, opened.name, values, root, seed),
+        answer=_answer(found, gain, protocol_),
+        resumed=resumed,
+        environment=environment() | {"seconds": time.perf_counter() - started},
+        **finite({"score": found.score, "default": found.default}),
     )
 
 
@@ -161,12 +166,9 @@ def _check(trials: int, splits: int, confirm: int, workers: int, select: str) ->
         raise ParameterError(f"'select' of tune must be one of {', '.join(SELECTS)}; got {select!r}.")
 
 
-def _study_name(
-    plan: Plan, name: str, data: Dataset, method: str, search: Searcher, splits: int, seed: int
-) -> str:
+def _study_name(plan: Plan, data: Dataset, method: str, search: Searcher, splits: int, seed: int) -> str:
     """The method's name and what the search follows from: data, method, protocol, ranges, splits, seed."""
     key = key_of(
-        data=name if not isinstance(plan.data, Dataset) else "",
         fingerprint=data.fingerprint,
         method=make(method).essence(),
         fixed=sorted(named_settings(method)),
@@ -264,57 +266,15 @@ class _Run:
 
 
 # ---------------------------------------------------------------------- the record
-def _record(
-    dataset: str,
-    method: str,
-    settings: Mapping[str, str],
-    search: Searcher,
-    found: Searched,
-    name: str,
-    storage: str | None,
-    protocol: dict[str, Any],
-    root: str | Path | None,
-    splits: int,
-    resumed: int,
-    started: float,
-    shared: float,
-) -> Tuned:
-    best = next((t for t in found.trials if t.params == found.params), None)
-    own = found.trials[0]
-    gain = _gain(best, own, splits, shared)
-    trials = [
-        TunedTrial(
-            number=n,
-            params=finite(t.params),
-            scores=list(t.scores),
-            state=t.state,
-            seconds=t.seconds,
-            failed=t.failed,
-            **finite({"score": t.score}),
-        )
-        for n, t in enumerate(found.trials)
-    ]
-    return Tuned(
-        dataset=dataset,
-        method=method,
-        study=name,
-        storage=storage,
-        protocol=protocol,
-        params=finite(found.params),
-        gain=gain,
-        space={
-            n: {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(s).items()}
-            for n, s in search.space.items()
-        },
-        trials=trials,
-        importance=importance(search),
-        command=fit_command(
-            method, dataset, {**settings, **{k: as_text(v) for k, v in found.params.items()}}, root
-        ),
-        answer=_answer(found, best, gain, protocol),
-        resumed=resumed,
-        environment=environment() | {"seconds": time.perf_counter() - started},
-        **finite({"score": found.score, "default": found.default}),
+def _kept(number: int, trial: Trial) -> TunedTrial:
+    return TunedTrial(
+        number=number,
+        params=finite(trial.params),
+        scores=list(trial.scores),
+        state=trial.state,
+        seconds=trial.seconds,
+        failed=trial.failed,
+        **finite({"score": trial.score}),
     )
 
 
@@ -334,9 +294,7 @@ def _gain(best: Trial | None, own: Trial, splits: int, shared: float) -> dict[st
     return {"mean": float(difference.mean()), "error": error, "n": n}
 
 
-def _answer(
-    found: Searched, best: Trial | None, gain: Mapping[str, Any] | None, protocol: Mapping[str, Any]
-) -> list[str]:
+def _answer(found: Searched, gain: Mapping[str, Any] | None, protocol: Mapping[str, Any]) -> list[str]:
     counts = {s: sum(t.state == s for t in found.trials) for s in ("complete", "pruned", "failed")}
     made = f"{len(found.trials)} trials: {counts['complete']} complete, {counts['pruned']} given up after one split"
     said = [f"{made}, {counts['failed']} failed."] if counts["failed"] else [f"{made}."]
@@ -369,10 +327,13 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def fit_command(method: str, data: str, values: Mapping[str, str], root: str | Path | None) -> str:
+def fit_command(
+    method: str, data: str, values: Mapping[str, str], root: str | Path | None, seed: int = 0
+) -> str:
     """The command line that fits a method with these values."""
     words = ["deconrec", "fit", method, data]
     for name, text in values.items():
         words += ["--set", f"{name}={text}"]
     words += [] if root is None else ["--root", str(root)]
+    words += ["--seed", str(seed)] if seed else []
     return shlex.join([*words, "--out", "model"])

@@ -33,6 +33,7 @@ from deconrec.data.dataset import Dataset
 from deconrec.exposure.check import PredictiveCheck, predictive_check
 from deconrec.kernels.decoder import PRECISIONS, decoded_bernoulli
 from deconrec.losses.elbo import annealed
+from deconrec.nn.restoring import check_sizes
 from deconrec.nn.vae import ExposureVAE, kl_to_standard
 from deconrec.pairs import NO_TABLES, Batch, Rows
 from deconrec.parameters import Search, parameter
@@ -149,8 +150,9 @@ class VAEExposure(ExposureModel):
         return nets if self.check_ is None else nets | self.check_._state()
 
     def _restore(self, state: Mapping[str, np.ndarray], spec: Spec) -> None:
-        self.nets_ = self.nets(spec)
         nets = {k: v for k, v in state.items() if not k.startswith("check.")}
+        check_sizes(lambda: self.nets(spec), nets)
+        self.nets_ = self.nets(spec)
         self.nets_.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in nets.items()})
         self.nets_.to(self.device).eval()
         self.check_ = PredictiveCheck._restored(state)

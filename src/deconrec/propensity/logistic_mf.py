@@ -26,6 +26,7 @@ from deconrec.data.dataset import Dataset
 from deconrec.data.split import cut
 from deconrec.losses.elementwise import cross_entropy
 from deconrec.nn.backbone import BACKBONE_DOC, BACKBONES, density_logit, pair_net
+from deconrec.nn.restoring import check_sizes
 from deconrec.pairs import NO_TABLES, Batch, Pairs
 from deconrec.parameters import Search, parameter
 from deconrec.propensity.floor import Overlap, automatic, floored, refuse_constant
@@ -191,6 +192,7 @@ class LogisticMF(Propensity):
         return nets | {"floor": np.array([self.floor_])}
 
     def _restore(self, state: Mapping[str, np.ndarray], spec: Spec) -> None:
+        check_sizes(lambda: self.nets(spec), state)
         self.nets_ = self.nets(spec)
         self.floor_ = float(state["floor"][0])
         self.nets_.load_state_dict(

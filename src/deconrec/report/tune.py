@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def _course(found: Tuned) -> str:
         for state, shape, colour in (("pruned", "x", MUTED), ("complete", "o", ACCENT)):
             of = [t for t in judged if t.state == state]
             style: dict[str, Any] = {"color": colour, "marker": shape, "ls": "", "ms": 5.5}
-            ax.plot([t.number for t in of], [t.score for t in of], label=WORDS[state], **style)
+            ax.plot([t.number for t in of], [float(t.score or 0.0) for t in of], **style)
         best, line = None, []
         for t in judged:
             if t.state == "complete" and (best is None or (t.score or 0.0) > best):
@@ -85,7 +86,7 @@ def _course(found: Tuned) -> str:
             ax.axhline(found.default, color=INK, lw=1, ls=(0, (3, 3)))
         kept = next((t for t in found.trials if t.params == found.params and t.score is not None), None)
         if kept is not None:
-            ax.plot(kept.number, kept.score, "D", ms=8, color=GOOD, mec=SURFACE, mew=1)
+            ax.plot(kept.number, float(kept.score or 0.0), "D", ms=8, color=GOOD, mec=SURFACE, mew=1)
         ax.spines[["right", "top"]].set_visible(False)
         ax.set_xlabel("trial")
         ax.text(0, 1.03, "score, higher is better ↑", transform=ax.transAxes, color=MUTED, fontsize=11.5)
@@ -94,7 +95,11 @@ def _course(found: Tuned) -> str:
 
 def _scatter(found: Tuned, name: str, key: str) -> str | None:
     """Scores over the values of one parameter, among trials that set it."""
-    points = [(t.params[name], t.score) for t in found.trials if name in t.params and t.state == "complete"]
+    points = [
+        (t.params[name], float(t.score or 0.0))
+        for t in found.trials
+        if name in t.params and t.state == "complete"
+    ]
     if len(points) < 4:
         return None
     width, height = 300.0, 190.0
@@ -108,9 +113,15 @@ def _scatter(found: Tuned, name: str, key: str) -> str | None:
             ax.set_xlim(-0.5, len(choices) - 0.5)
         else:
             x = [v for v, _ in points]
+            low, high = space["low"], space["high"]
+            middle = math.sqrt(low * high) if space["log"] else (low + high) / 2
             if space["log"]:
                 ax.set_xscale("log")
                 ax.minorticks_off()
+                ax.set_xlim(low / 1.15, high * 1.15)
+            ax.set_xticks(
+                [low, middle, high], [f"{v:.2g}" if v < 100 else f"{v:.0f}" for v in (low, middle, high)]
+            )
         ax.plot(x, [s for _, s in points], "o", ms=5, color=ACCENT, alpha=0.75)
         if name in found.params:
             best = found.params[name]
@@ -118,6 +129,7 @@ def _scatter(found: Tuned, name: str, key: str) -> str | None:
             ax.axvline(at, color=GOOD, lw=1.4)
         ax.spines[["right", "top"]].set_visible(False)
         ax.set_xlabel(name)
+        ax.text(0, 1.03, "score ↑", transform=ax.transAxes, color=MUTED, fontsize=11.5)
         return inline(figure, key, f"Score over {name}")
 
 
@@ -133,7 +145,7 @@ def render_tuned(found: Tuned) -> str:
     MissingExtra: jinja2 or matplotlib is not installed.
     """
     order = sorted(found.space, key=lambda n: (-found.importance.get(n, 0.0), n))
-    scatters = []
+    scatters: list[tuple[str, str, str]] = []
     for turn, name in enumerate(order):
         if len(scatters) < SCATTERED and (drawn := _scatter(found, name, f"p{turn}")):
             share = found.importance.get(name)
