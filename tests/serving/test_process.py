@@ -223,7 +223,48 @@ def test_what_serve_refuses(models: Any, tmp_path: Path, capsys: pytest.CaptureF
         refused(["serve", model, "--port", str(taken.getsockname()[1])], "cannot be served on", capsys)
 
 
+def test_without_the_extra(
+    models: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [n for n in sys.modules if n.startswith(("deconrec.serving.run", "deconrec.serving.app"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    refused(["serve", str(models["wmf"])], "pip install 'deconrec[serve]'", capsys)
+
+
+def resident(process: Process) -> float:
+    """MiB of the server's memory."""
+    text = Path(f"/proc/{process.child.pid}/status").read_text()
+    return int(text.split("VmRSS:")[1].split()[0]) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_memory_stays(models: Any, tmp_path: Path) -> None:
+    """Questions of every kind, wrong ones, and reloads for two minutes: the server keeps nothing of them."""
+    server = Process(
+        models["wmf"], "--log", str(tmp_path / "log"), code="from deconrec.cli import main; main()"
+    )
+    sizes, end = [], time.monotonic() + 120
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        while time.monotonic() < end:
+            for n in range(50):
+                client.get(f"/recommend?user={n}&k=20")
+                client.get(f"/recommend?user=u{time.monotonic()}&explore=plackett-luce")
+                client.get(f"/nothing/{time.monotonic()}")
+                rows = [{"item_id": n % 30, "rating": 3}]
+                client.post("/recommend", json={"user": "x", "history": rows})
+                client.post("/score", json={"pairs": [[n, 1]] * 300})
+                client.post("/score", content=b"[" * 1000, headers={"content-type": "application/json"})
+            client.post("/reload")
+            sizes.append(resident(server))
+    server.stop()
+    assert len(sizes) >= 4
+    # The first rounds load code and fill pools.
+    assert max(sizes[len(sizes) // 2 :]) < 1.05 * max(sizes[: len(sizes) // 2]) + 5, sizes
+
+
 def test_limits_are_documented() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "serving.md").read_text(encoding="utf-8")
     for name, value in Limits().to_dict().items():
-        assert f"| `{name}` | {value:,g} |" in guide, name
+        assert f"| `{name}` | {int(value):,} |" in guide, name

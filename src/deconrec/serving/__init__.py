@@ -10,6 +10,8 @@ log           every list that was served, with its propensities, one line each
 served        the log read back, as the table that `deconrec evaluate` reads
 holder        the model in use, and its atomic replacement
 counters      what /metrics tells
+card          what /model tells
+service       what the routes do
 guard         limits, token and deadlines around the application
 app           the routes
 run           the server process: socket, signals, slow clients

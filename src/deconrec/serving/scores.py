@@ -53,16 +53,16 @@ class Products:
     def __init__(
         self, model: Estimator, items: tuple[np.ndarray, np.ndarray], users: tuple[np.ndarray, np.ndarray]
     ) -> None:
-        (q, self._item_bias), (self._user, self._user_bias) = items, users
-        self._item = np.ascontiguousarray(q.T)
+        (q, item_bias), (p, user_bias) = items, users
+        # Biases are two factors more: l_ui = (p_u, 1, b_u) . (q_i, b_i, 1), in one pass over the items.
+        self._item = np.ascontiguousarray(np.column_stack([q, item_bias, np.ones_like(item_bias)]).T)
+        self._user = np.column_stack([p, np.ones_like(user_bias), user_bias])
         self._uncovered = np.flatnonzero(~model.covered_items_)
         self._mean, self._scale = np.float32(logit(model.mean_)), model.scale_
 
     def row(self, code: int) -> np.ndarray:
         """The logits."""
         out: np.ndarray = self._user[code] @ self._item
-        out += self._item_bias
-        out += self._user_bias[code]
         if len(self._uncovered):
             out[self._uncovered] = self._mean
         return out
