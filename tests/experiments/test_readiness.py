@@ -45,3 +45,17 @@ def test_lists_that_hold_every_test_row_are_noted():
     assert "ndcg@5/shown/biased can hardly" in note
     assert not crowded(data, metrics, {"test": 60})
     assert not crowded(data, ["auc"], {"test": 10})
+
+
+def test_a_log_of_ones_is_ranked_by_users_without_a_threshold():
+    rng = np.random.default_rng(0)
+    user, item = np.nonzero(rng.random((60, 30)) < 0.4)
+    clicks = pl.DataFrame({"user_id": user, "item_id": item, "rating": np.ones(len(user))})
+    data = dc.Dataset.from_frames(clicks)
+    assert data.positive(np.array([0.0, 1.0])).tolist() == [False, True]
+    result = dc.compare(data, ["random", "popularity"], seeds=2, protocol="users")
+    assert all(m.endswith("/biased") for m in result.metrics)
+    assert result.mean("popularity", result.metrics[0]) > 0
+    graded = dc.Dataset.from_frames(clicks.with_columns(rating=pl.Series(rng.integers(1, 6, len(user)))))
+    with pytest.raises(DataError, match="set one"):
+        graded.positive(np.array([1.0]))
