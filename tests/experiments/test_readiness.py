@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import deconrec as dc
-from deconrec.errors import DataError
+from deconrec.errors import DataError, ParameterError
 from deconrec.experiments.readiness import check_comparable, crowded
 
 
@@ -35,6 +35,12 @@ def test_clicks_alone_cannot_be_compared_over_pairs_but_over_users():
 def test_a_randomised_log_with_both_outcomes_is_enough():
     unbiased = frame(6, 5, [1, 2])
     check_comparable(dc.Dataset.from_frames(frame(6, 5, [1]), unbiased=unbiased), "pairs", None)
+
+
+def test_methods_are_a_list():
+    data = dc.Dataset.from_frames(frame(6, 5, [1, 2]))
+    with pytest.raises(ParameterError, match="must be a list of names; got the text 'mf'"):
+        dc.compare(data, "mf")
 
 
 def test_lists_that_hold_every_test_row_are_noted():
