@@ -65,3 +65,12 @@ def test_a_log_of_ones_is_ranked_by_users_without_a_threshold():
     graded = dc.Dataset.from_frames(clicks.with_columns(rating=pl.Series(rng.integers(1, 6, len(user)))))
     with pytest.raises(DataError, match="set one"):
         graded.positive(np.array([1.0]))
+
+
+def test_a_result_prints_in_a_few_lines():
+    data = dc.Dataset.from_frames(frame(20, 10, [0, 1, 1]))
+    shown = str(dc.compare(data, ["random", "popularity"], seeds=2, metrics=["auc"]))
+    first, second, third = shown.splitlines()
+    assert first == "Result('data': 2 methods, 2 seeds, 1 tests)"
+    assert second.startswith("  random: auc/biased 0.")
+    assert third.startswith("  popularity: auc/biased 0.")
