@@ -73,6 +73,22 @@ def test_pandas_csv_and_parquet_give_the_same(tmp_path):
     assert len({d.fingerprint for d in made}) == 1
 
 
+@pytest.mark.parametrize("flavour", ["pandas", "parquet", "csv"])
+def test_conversions_with_gaps_may_be_floats(tmp_path, flavour):
+    # pandas has no whole numbers with gaps: a conversion that is empty without a click comes as 0.0, 1.0 and NaN.
+    frame, path = table(), tmp_path / f"log.{flavour}"
+    loose = frame.to_pandas().assign(click=lambda f: f["click"].astype(float))
+    loose["conversion"] = loose["conversion"].where(loose["click"] == 1)
+    if flavour == "parquet":
+        loose.to_parquet(path)
+    elif flavour == "csv":
+        loose.to_csv(path, index=False)
+    read = build(loose if flavour == "pandas" else path)
+    assert read.biased.rating.tolist() == build(frame).biased.rating.tolist()
+    with pytest.raises(DataError, match=r"'conversion' must be 0 or 1 in every row; got 0.5"):
+        build(loose.assign(conversion=loose["conversion"].replace(1.0, 0.5)))
+
+
 def test_an_empty_conversion_without_a_click_is_fine():
     frame = table()
     gaps = frame.with_columns(pl.when(pl.col("click") == 1).then(pl.col("conversion")).alias("conversion"))

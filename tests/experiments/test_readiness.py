@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import deconrec as dc
-from deconrec.errors import DataError
+from deconrec.errors import DataError, ParameterError
 from deconrec.experiments.readiness import check_comparable, crowded
 
 
@@ -37,6 +37,12 @@ def test_a_randomised_log_with_both_outcomes_is_enough():
     check_comparable(dc.Dataset.from_frames(frame(6, 5, [1]), unbiased=unbiased), "pairs", None)
 
 
+def test_methods_are_a_list():
+    data = dc.Dataset.from_frames(frame(6, 5, [1, 2]))
+    with pytest.raises(ParameterError, match="must be a list of names; got the text 'mf'"):
+        dc.compare(data, "mf")
+
+
 def test_lists_that_hold_every_test_row_are_noted():
     data = dc.Dataset.from_frames(frame(10, 8, [0, 1]))  # ten users
     metrics = ["auc", "ndcg@5/shown/biased", "recall@2/shown/biased", "recall@5/full"]
@@ -45,3 +51,26 @@ def test_lists_that_hold_every_test_row_are_noted():
     assert "ndcg@5/shown/biased can hardly" in note
     assert not crowded(data, metrics, {"test": 60})
     assert not crowded(data, ["auc"], {"test": 10})
+
+
+def test_a_log_of_ones_is_ranked_by_users_without_a_threshold():
+    rng = np.random.default_rng(0)
+    user, item = np.nonzero(rng.random((60, 30)) < 0.4)
+    clicks = pl.DataFrame({"user_id": user, "item_id": item, "rating": np.ones(len(user))})
+    data = dc.Dataset.from_frames(clicks)
+    assert data.positive(np.array([0.0, 1.0])).tolist() == [False, True]
+    result = dc.compare(data, ["random", "popularity"], seeds=2, protocol="users")
+    assert all(m.endswith("/biased") for m in result.metrics)
+    assert result.mean("popularity", result.metrics[0]) > 0
+    graded = dc.Dataset.from_frames(clicks.with_columns(rating=pl.Series(rng.integers(1, 6, len(user)))))
+    with pytest.raises(DataError, match="set one"):
+        graded.positive(np.array([1.0]))
+
+
+def test_a_result_prints_in_a_few_lines():
+    data = dc.Dataset.from_frames(frame(20, 10, [0, 1, 1]))
+    shown = str(dc.compare(data, ["random", "popularity"], seeds=2, metrics=["auc"]))
+    first, second, third = shown.splitlines()
+    assert first == "Result('data': 2 methods, 2 seeds, 1 tests)"
+    assert second.startswith("  random: auc/biased 0.")
+    assert third.startswith("  popularity: auc/biased 0.")

@@ -330,7 +330,7 @@ def test_ratings_that_are_not_finite(which, bad):
     broken[tuple(np.argwhere(SEEN & RANDOM)[0])] = bad
     logs = {which: broken}
     with pytest.raises(
-        DataError, match=rf"^the {which} log's ratings must be finite numbers; 1 of .*Drop these rows"
+        DataError, match=rf"^the {which} log's ratings must be finite numbers; 1 of .*drop these rows"
     ):
         world(**logs)
     with pytest.raises(

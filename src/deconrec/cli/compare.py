@@ -57,13 +57,14 @@ def compare(
     """Compare methods under one protocol, with intervals and corrected paired tests."""
     from deconrec.adapters.tracker import open_tracker, tracked
     from deconrec.errors import ParameterError
-    from deconrec.experiments.compare import compare as run
 
     if methods is None:
         raise ParameterError(
             "compare needs --methods, for instance --methods mf,mf-combined,ips,res-dr with a randomised log, mf,ips "
             f"without. `deconrec diagnose {data}` ends with a list that fits these data; `deconrec methods` has all."
         )
+    from deconrec.experiments.compare import compare as run  # after the check: it loads torch
+
     tracker = open_tracker(track)
     threads()
     about = {

@@ -516,6 +516,18 @@ class Dataset:
         """(n,) float32: the outcome of a log's rows inside [0, 1]."""
         return self.outcome_scale.inward(log.rating)
 
+    def positive(self, rating: np.ndarray) -> np.ndarray:
+        """(n,) bool: which ratings count as a positive: by the task's threshold; without one, the 1 of a 0/1 rating.
+
+        Raises
+        ------
+        DataError: graded ratings and no threshold.
+        """
+        task = self.task
+        if task.binarize is None and task.relevant is None and self.outcome_scale.binary:
+            return np.asarray(rating) > 0.5
+        return task.positive(rating)
+
     @cached_property
     def in_biased(self) -> np.ndarray:
         """(n,) bool: which rows of the unbiased log stand in the biased log too."""

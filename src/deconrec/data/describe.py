@@ -294,11 +294,11 @@ def _outcome(data: Dataset) -> str:
 def _log_facts(log: Log, data: Dataset) -> LogFacts:
     per_user = np.bincount(log.user, minlength=data.n_users)
     per_item = np.bincount(log.item, minlength=data.n_items)
-    known = data.task.binarize is not None or data.task.relevant is not None
+    known = data.task.binarize is not None or data.task.relevant is not None or data.outcome_scale.binary
     stamps = log.timestamp if log.timestamp is not None and len(log) else None
     return LogFacts(
         rows=len(log),
-        positives=float(data.task.positive(log.rating).mean()) if known and len(log) else None,
+        positives=float(data.positive(log.rating).mean()) if known and len(log) else None,
         mean=float(log.rating.mean(dtype=np.float64)) if len(log) else None,
         per_user=_spread(per_user),
         per_item=_spread(per_item),

@@ -287,9 +287,11 @@ def _flags(table: pl.DataFrame, column: str, who: str) -> np.ndarray:
             f"the {who} log's '{column}' must be 0 or 1 in every row; {values.null_count():,} of {len(values):,} are "
             "empty."
         )
-    if values.dtype != pl.Boolean and not (values.dtype.is_numeric() and values.is_in([0, 1]).all()):
-        odd = values.filter(~values.is_in([0, 1]))[0] if values.dtype.is_numeric() else values[0]
-        raise DataError(f"the {who} log's '{column}' must be 0 or 1 in every row; got {odd!r}.")
+    if values.dtype != pl.Boolean:
+        # Compared, not looked up: a column of numbers with gaps comes from pandas as floats.
+        odd = values.filter((values != 0) & (values != 1)) if values.dtype.is_numeric() else values
+        if len(odd):
+            raise DataError(f"the {who} log's '{column}' must be 0 or 1 in every row; got {odd[0]!r}.")
     return values.cast(pl.Boolean).to_numpy()
 
 

@@ -391,18 +391,17 @@ class UsersSplit:
         return data.with_logs(data.biased.take(~held)), data.biased.take(held)
 
     def _test(self, data: Dataset, rating: np.ndarray | None) -> UsersTest:
-        task = data.task
         if rating is not None:
             seen = data.biased.pattern(data.shape).astype(bool)
-            relevant = csr_matrix(task.positive(rating))
+            relevant = csr_matrix(data.positive(rating))
             relevant = csr_matrix(relevant.astype(np.int8) - relevant.multiply(seen).astype(np.int8))
             relevant.eliminate_zeros()
             return UsersTest(data.with_logs(data.biased), relevant.astype(bool))
         if data.test is not None:
-            positive = data.test.take(task.positive(data.test.rating))
+            positive = data.test.take(data.positive(data.test.rating))
             return UsersTest(data.without_test(), positive.pattern(data.shape).astype(bool))
         history, target = self._halve(data)
-        positive = target.take(task.positive(target.rating))
+        positive = target.take(data.positive(target.rating))
         return UsersTest(history, positive.pattern(data.shape).astype(bool), biased=True)
 
 

@@ -88,6 +88,8 @@ def compare(
     ------
     UnknownName, ParameterError, DataError: before anything is fitted.
     """
+    if isinstance(methods, str):
+        raise ParameterError(f"'methods' of compare must be a list of names; got the text {methods!r}.")
     names = list(methods)
     numbers = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
     if not names:

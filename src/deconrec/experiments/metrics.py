@@ -170,7 +170,7 @@ def evaluate_pairs(
             out.metrics[name] = _pointwise(metric.base, prediction[mine], some, data) if len(some) else np.nan
             continue
         # Of cold items, positives are counted; of cold users, rows: what the others hold is ranked either way.
-        relevant = _positive(data, log.rating) & mine
+        relevant = data.positive(log.rating) & mine
         rows = mine if metric.stratum == "cold-users" else np.ones(len(log), bool)
         if metric.candidates == "shown":
             placed = ranking.place(log.user[rows], prediction[rows], relevant[rows])
@@ -180,16 +180,9 @@ def evaluate_pairs(
     return out
 
 
-def _positive(data: Dataset, rating: np.ndarray) -> np.ndarray:
-    task = data.task
-    if task.binarize is None and task.relevant is None and data.outcome_scale.binary:
-        return np.asarray(rating) > 0.5
-    return task.positive(rating)
-
-
 def _pointwise(base: str, prediction: np.ndarray, log: Log, data: Dataset) -> float:
     if base == "auc":
-        return rating.auc(prediction, _positive(data, log.rating))
+        return rating.auc(prediction, data.positive(log.rating))
     outcome = data.outcome_scale.outward(data.outcome(log))
     if base == "mse":
         return rating.mse(prediction, outcome)
@@ -273,7 +266,7 @@ class _Everywhere:
             for start in range(0, len(users), size):
                 block = users[start : start + size]
                 outside = self._outside[block]
-                relevant = _positive(self._data, self._known.rating[block]) & outside
+                relevant = self._data.positive(self._known.rating[block]) & outside
                 if stratum == "cold-items":
                     relevant = relevant & self._strata[stratum]
                 scores = self._scores[block]

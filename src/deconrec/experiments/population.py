@@ -69,9 +69,9 @@ class Population:
     def positive(self, rating: np.ndarray) -> np.ndarray | None:
         """(n,) bool, or None where the task says of no rating that it is a positive."""
         task = self.data.task
-        if task.binarize is None and task.relevant is None:
-            return np.asarray(rating) > 0.5 if self.data.outcome_scale.binary else None
-        return task.positive(rating)
+        if task.binarize is None and task.relevant is None and not self.data.outcome_scale.binary:
+            return None
+        return self.data.positive(rating)
 
 
 def population_of(models: Sequence[Estimator], data: Dataset) -> Population:

@@ -114,6 +114,27 @@ class Result(Record):
     letters: dict[str, dict[str, str]] = Field(default_factory=dict)
     lifts: list[Lift] = Field(default_factory=list)
 
+    def __repr__(self) -> str:
+        """One line for the whole and one a method: its first four metrics, with 95 % intervals."""
+        methods, seeds = self.methods, len({run.seed for run in self.runs})
+        first = self.summary[0].setting if self.summary else {}
+        lines = [
+            f"{type(self).__name__}('{self.dataset}': {len(methods)} methods, {seeds} seeds, {len(self.tests)} tests)"
+        ]
+        for method in methods:
+            rows = [
+                r for r in self.summary if r.method == method and r.setting == first and r.mean is not None
+            ]
+            cells = [
+                f"{r.metric} {r.mean:.4g}"
+                + ("" if r.low is None or r.high is None else f" [{r.low:.4g}, {r.high:.4g}]")
+                for r in rows[:4]
+            ]
+            lines.append(f"  {method}: {', '.join(cells) or '-'}")
+        return "\n".join(lines)
+
+    __str__ = __repr__
+
     def to_json(self) -> str:
         """JSON without NaN."""
         return json.dumps(finite(self.model_dump()), indent=1, allow_nan=False)
