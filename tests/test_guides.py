@@ -105,6 +105,26 @@ def test_the_guide_on_diagnosing_impressions_says_what_is_so() -> None:
         assert next(c for c in record["power"] if c["share"] == share and c["dial"] == 2.0)["rejected"] >= 0.9
 
 
+def test_the_guide_on_impressions_says_what_is_so() -> None:
+    guide, record = script("impressions"), record_of("impressions")
+    assert record["worlds"] == guide.WORLDS >= 10
+    mean = {
+        dial: {m: sum(v) / len(v) for m, v in errors.items()} for dial, errors in record["errors"].items()
+    }
+    against = guide.tests(record, "mf")
+    assert min(p for (dial, _), (*_, p) in against.items() if dial == "0") >= 0.05
+    assert max(mean["2"][m] for m in ("res-ips", "res-dr")) < mean["2"]["mf"] / 2
+    better = {
+        m
+        for (_, m), (difference, _, _, p) in guide.tests(record, "mf-combined").items()
+        if p < 0.05 and difference < 0
+    }
+    assert better == {"res-ips", "res-dr"}
+    assert against["2", "ips"][0] < 0
+    assert mean["2"]["escm2-ips"] > 1.25 * mean["2"]["res-ips"]
+    assert mean["1"]["escm2-ips"] < 1.25 * mean["1"]["res-ips"]
+
+
 def test_every_verdict_has_a_heading() -> None:
     import ast
     import re
