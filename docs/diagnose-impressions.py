@@ -147,7 +147,7 @@ def table(m: dict[str, Any]) -> str:
         f"Middle table: share of {m['power'][0]['worlds']} worlds ({first['shape']}) in which hidden confounding is "
         "found at 5 %, and the mean gap.",
         "",
-        "| column that is most out of balance | before | weighted by the fitted pCTR | weighted by the true P(click) |",
+        "| the column most out of balance, in | before | weighted by the fitted pCTR | weighted by the true P(click) |",
         "| --- | --- | --- | --- |",
         *(f"| {c['shape']} | {c['before']:.2f} | {c['fitted']:.2f} | {c['true']:.2f} |" for c in m["size"]),
         "",

@@ -137,6 +137,30 @@ def test_what_evaluate_says_of_learned_propensities_was_measured() -> None:
     assert np.median([abs(r["bias"]) / r["spread"] for r in default]) > 0.5
 
 
+def test_the_guide_on_impressions_says_what_is_so() -> None:
+    guide, record = script("impressions"), record_of("impressions")
+    assert record["worlds"] == guide.WORLDS >= 10
+    mean = {
+        dial: {m: sum(v) / len(v) for m, v in errors.items()} for dial, errors in record["errors"].items()
+    }
+    against = guide.tests(record, "mf")
+    shown = {key for key, (difference, _, _, p) in against.items() if p < 0.05 and difference < 0}
+    assert {m for dial, m in shown if dial == "0"} == {"escm2-ips", "res-ips", "res-dr"}
+    assert all(difference < 0 for (dial, _), (difference, *_) in against.items() if dial != "0")
+    for m in ("escm2-ips", "res-ips", "res-dr"):
+        assert mean["0"][m] / mean["0"]["mf"] == pytest.approx(6 / 7, abs=0.04)
+    assert max(mean["2"][m] for m in ("res-ips", "res-dr")) < mean["2"]["mf"] / 2
+    combined = {
+        key
+        for key, (difference, _, _, p) in guide.tests(record, "mf-combined").items()
+        if p < 0.05 and difference < 0 and key[0] != "0"
+    }
+    assert combined == {("1", "res-ips"), ("2", "res-ips"), ("2", "res-dr")}
+    assert against["2", "ips"][0] < 0
+    assert mean["2"]["escm2-ips"] > 1.25 * mean["2"]["res-ips"]
+    assert mean["1"]["escm2-ips"] < 1.25 * mean["1"]["res-ips"]
+
+
 def test_every_verdict_has_a_heading() -> None:
     import ast
     import re
