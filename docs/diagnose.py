@@ -26,9 +26,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         **{"unbiased_share": 0.01, "outcome_rate": 0.05},
     },
 }
-SIZE = dict(
-    zip(SHAPES, (400, 250, 100, 100, 100, 100, 100), strict=True)
-)  # worlds without hidden confounding
+# Worlds without hidden confounding.
+SIZE = dict(zip(SHAPES, (400, 250, 100, 185, 185, 185, 150), strict=True))
 POWERED = "200 x 60"  # the shape whose power is measured
 DIALS = (0.1, 0.25, 0.5, 1.0)
 SHARES = (0.01, 0.03, 0.1)
