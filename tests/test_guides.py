@@ -59,11 +59,12 @@ def test_the_guides_say_what_is_so() -> None:
     effects = record_of("effects")
     assert effects["adjusted"]["own"] <= effects["naive"]["own"] / 3
     diagnose = record_of("diagnose")
-    largest, *others = diagnose["size"]
-    assert largest["worlds"] >= 400
-    assert 0.03 <= largest["rejected"] <= 0.07
-    for cell in (largest, *others):
-        assert cell["naive_rejected"] > 0.4
+    size = diagnose["size"]
+    assert size[0]["worlds"] >= 400
+    worlds = sum(cell["worlds"] for cell in size)
+    assert 0.03 <= sum(cell["rejected"] * cell["worlds"] for cell in size) / worlds <= 0.07
+    for cell in size:
+        assert cell["naive_rejected"] > 0.4 or cell["rows"] < 500
         assert abs(cell["rejected"] - 0.05) < 3 * (0.05 * 0.95 / cell["worlds"]) ** 0.5
     duality = record_of("duality")
     levels = {row["level"]: row for row in duality["levels"]}

@@ -103,6 +103,17 @@ def test_rows_needed_follow_the_square_root_law() -> None:
     assert without.needed == pytest.approx(2.8016**2 * 0.21 / MATTERS**2, rel=0.01)
 
 
+def test_a_gap_of_a_rare_outcome_matters_sooner() -> None:
+    """With 4 positives in 100, a gap of .05 is more than all of them: a quarter of the mean is what matters."""
+    rare = of_ratings(np.r_[np.zeros(90), np.ones(10)], np.r_[np.zeros(96), np.ones(4)])
+    c = Confounding(gap=0.0, low=-0.04, high=0.04, p=1.0, error=0.01, df=500, rows=100)
+    e = evidence(rare, c)
+    assert e.matters == pytest.approx(0.01)
+    assert e.enough is False
+    assert verdicts.power(c, e.matters).status == "found"
+    assert "too few to find a gap of 0.01 " in verdicts.unbiased_log(e).says
+
+
 # ---------------------------------------------------------------------- a randomised log
 def test_a_random_draw_does_not_lean_and_a_chosen_one_does(data: Dataset) -> None:
     exposure = exposure_model(data)

@@ -10,7 +10,7 @@ import shlex
 
 from deconrec.data.dataset import Dataset
 from deconrec.diagnostics.confounding import Confounding
-from deconrec.diagnostics.evidence import MATTERS, Evidence
+from deconrec.diagnostics.evidence import Evidence
 from deconrec.diagnostics.predictive import ExposureCheck
 from deconrec.diagnostics.propensities import Propensities
 from deconrec.diagnostics.result import Advice
@@ -58,13 +58,13 @@ def answer(c: Confounding, e: Evidence, given: tuple[Advice, ...]) -> tuple[str,
         ]
     else:
         assert c.smallest is not None
-        weak = c.smallest > MATTERS
+        few = c.smallest > e.matters
         measured = c.naive is not None and c.naive_low is not None and c.naive_low * (c.naive_high or 0.0) > 0
         said = [
             (
                 f"Not shown, and the data are too few to tell: a hidden gap of {c.smallest:.3f} is the smallest "
                 "that would be found 4 times in 5."
-                if weak
+                if few
                 else f"No need to correct for hidden confounding is shown; a gap of {c.smallest:.3f} would have been "
                 "found 4 times in 5."
             ),

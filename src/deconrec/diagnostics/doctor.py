@@ -78,7 +78,7 @@ def diagnose(data: Dataset, *, seed: int = 0, name: str | None = None) -> Diagno
         exposure=check,
         verdicts=(
             say.hidden_confounding(found),
-            say.power(found),
+            say.power(found, worth.matters),
             say.unbiased_log(worth),
             say.randomised_log(drawn, worth),
             say.outcomes(shares, found),

@@ -12,7 +12,8 @@ from scipy.stats import norm
 from deconrec.data.dataset import Dataset
 from deconrec.diagnostics.confounding import POWER, Confounding
 
-MATTERS = 0.05  # NOTE a gap of this share of the outcome's range is taken to matter
+MATTERS = 0.05  # NOTE a gap of this share of the outcome's range is taken to matter,
+PART = 0.25  # ... or of this share of a rarer outcome's mean, or of its distance from 1
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,14 @@ def evidence(data: Dataset, found: Confounding) -> Evidence:
     log = data.unbiased
     rows = 0 if log is None else len(log)
     users = 0 if log is None else len(np.unique(log.user))
+    outcome = data.outcome(log if log is not None and rows else data.biased).astype(np.float64)
+    mean = float(outcome.mean())
+    rare = PART * min(mean, 1 - mean)
+    matters = min(MATTERS, rare) if rare > 0 else MATTERS
     if found.smallest is not None:
-        needed = math.ceil(found.rows * (found.smallest / MATTERS) ** 2)
-        return Evidence(rows, found.rows, users, found.smallest, found.smallest <= MATTERS, max(needed, 1))
+        needed = math.ceil(found.rows * (found.smallest / matters) ** 2)
+        enough = found.smallest <= matters
+        return Evidence(rows, found.rows, users, found.smallest, enough, max(needed, 1), matters)
     reach = float(norm.ppf(0.975) + norm.ppf(POWER))
     variance = float(data.outcome(data.biased).astype(np.float64).var()) or 0.25
-    return Evidence(rows, found.rows, users, None, None, math.ceil(reach**2 * variance / MATTERS**2))
+    return Evidence(rows, found.rows, users, None, None, math.ceil(reach**2 * variance / matters**2), matters)

@@ -65,15 +65,15 @@ def hidden_confounding(c: Confounding) -> Verdict:
     )
 
 
-def power(c: Confounding) -> Verdict:
+def power(c: Confounding, matters: float = MATTERS) -> Verdict:
     """What the test could have found."""
     unseen = "Whether smaller gaps are there, and whether a gap of this size would matter to you."
     if c.smallest is None:
         return Verdict("POWER", "unknown", "There was no test, hence no power.", unseen)
-    at = ", ".join(f"{g:g} with {c.power(g):.0%}" for g in (0.02, 0.05, 0.1))
+    at = ", ".join(f"{g:.2g} with {c.power(g):.0%}" for g in (0.4 * matters, matters, 2 * matters))
     return Verdict(
         "POWER",
-        "found" if c.smallest > MATTERS else "not found",
+        "found" if c.smallest > matters else "not found",
         f"With {c.rows:,} usable randomised rows the test finds a gap of {c.smallest:.3f} 4 times in 5 (gaps of "
         f"{at}).",
         unseen,
@@ -89,7 +89,7 @@ def unbiased_log(e: Evidence) -> Verdict:
             "found",
             "There is no randomised log: nothing can be said of hidden confounding, and no method can be "
             f"evaluated without bias. Some {e.needed:,} ratings of pairs drawn at random would find a gap of "
-            f"{MATTERS:g} 4 times in 5.",
+            f"{e.matters:.2g} 4 times in 5.",
             "How biased the log is: nothing but randomised rows can tell.",
         )
     left = f"{e.rows:,} randomised rows of {e.users:,} users"
@@ -100,12 +100,15 @@ def unbiased_log(e: Evidence) -> Verdict:
         )
     if e.enough:
         return Verdict(
-            "UNBIASED_LOG", "not found", f"{left}: enough to find a gap of {MATTERS:g} 4 times in 5.", unseen
+            "UNBIASED_LOG",
+            "not found",
+            f"{left}: enough to find a gap of {e.matters:.2g} 4 times in 5.",
+            unseen,
         )
     return Verdict(
         "UNBIASED_LOG",
         "found",
-        f"{left}: too few to find a gap of {MATTERS:g} 4 times in 5, for which some {e.needed:,} are needed.",
+        f"{left}: too few to find a gap of {e.matters:.2g} 4 times in 5, for which some {e.needed:,} are needed.",
         unseen,
     )
 
