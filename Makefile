@@ -40,8 +40,14 @@ test: setup  ## the fast tests (several minutes on one core)
 slow: setup  ## the slow tests: statistics over many worlds
 	$(BIN)/pytest -m slow
 
-docs: setup  ## regenerate the pages that are derived from the code
+$(VENV)/.documented: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev,docs]'
+	@touch $@
+
+docs: $(VENV)/.documented  ## regenerate the derived pages and build the site in build/site; a warning is an error
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html -c docs . build/site
+	@echo "build/site/index.html"
 
 bench: setup  ## speed and memory, as ratios against named peers
 	$(BIN)/python -m benchmarks
@@ -52,4 +58,4 @@ lowest:  ## test the lower bounds that pyproject.toml declares, in an environmen
 	.venv-lowest/bin/pytest
 
 clean:  ## remove what the verbs made
-	rm -rf $(VENV) .venv-lowest demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest build demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

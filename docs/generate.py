@@ -27,6 +27,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import api  # beside this file
+import figure
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 RECORDS = DOCS / "records"
@@ -549,6 +554,7 @@ def methods_index() -> str:
             )
         ),
     ]
+    out.append("```{toctree}\n:hidden:\n\n" + "\n".join(METHODS) + "\n```")
     return "\n\n".join(out) + "\n"
 
 
@@ -630,6 +636,37 @@ def data_page() -> str:
             text = re.split(r"\n\n(?:Raises|Returns)\n-+\n", text)[0]
             out += [table(["parameter", "default"], settings), code(text)]
     return "\n\n".join(out) + "\n"
+
+
+# ---------------------------------------------------------------------- codes
+def codes() -> dict[str, set[str]]:
+    """Every code that something prints, with what gives it: warnings, and verdicts of `diagnose` and of `effects`."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "src" / "deconrec").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            if name == "warnings.warn" and (
+                code := re.search(r"\[([A-Z_]{3,})\]", ast.unparse(node.args[0]))
+            ):
+                found.setdefault(code[1], set()).add("a warning")
+            if name == "Verdict" and node.args and isinstance(node.args[0], ast.Constant):
+                found.setdefault(node.args[0].value, set()).add(
+                    f"`{path.parent.name.replace('diagnostics', 'diagnose')}`"
+                )
+    return found
+
+
+def codes_table() -> str:
+    """Every code with what gives it and where it is explained."""
+    rows = []
+    for code, givers in codes().items():
+        pages = [("here", "diagnostics.md")] if givers - {"`effects`"} else []
+        pages += [("effects", "guides/effects.md")] if "`effects`" in givers else []
+        links = ", ".join(f"[{name}]({page}#{code.lower()})" for name, page in pages)
+        rows.append([f"`{code}`", ", ".join(sorted(givers)), links])
+    return table(["code", "given by", "explained"], rows)
 
 
 # ---------------------------------------------------------------------- commands
@@ -957,6 +994,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/commands.md": commands_page,
     "docs/reference/papers.md": papers_page,
     "docs/reference/data.md": data_page,
+    "docs/concepts.svg": figure.concepts,
 }
 
 
@@ -964,7 +1002,8 @@ def pages() -> dict[str, Callable[[], str]]:
     """What makes each generated page, by its path in the repository."""
     from deconrec.methods import METHODS
 
-    return PAGES | {f"docs/methods/{key}.md": partial(method_page, key) for key in METHODS}
+    methods = {f"docs/methods/{key}.md": partial(method_page, key) for key in METHODS}
+    return PAGES | methods | api.pages(NOTICE)
 
 
 BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -977,6 +1016,8 @@ def block(name: str, page: Path) -> str:
         return method_table(f"{up}methods/", f"{up}reference/papers.md")
     if name == "experiments":
         return experiments(page)
+    if name == "codes":
+        return codes_table()
     if name == "gap-on-coat":
         return gap_on_coat()
     if name in FAMILY_TABLES:

@@ -29,22 +29,30 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "deconrec"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = [ROOT / "README.md", ROOT / "docs" / "quickstart.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
-FENCE = re.compile(r"(?P<skip><!-- not run: [^\n]+ -->\n+)?^```(?P<kind>\w*)\n(?P<body>.*?)^```", re.M | re.S)
+FENCE = re.compile(
+    r"(?P<skip><!-- not run: [^\n]+ -->\n+)?^```(?P<kind>[\w{}-]*)\n(?P<body>.*?)^```", re.M | re.S
+)
 
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.fixture(scope="module")
-def generate() -> Any:
-    """docs/generate.py as a module."""
-    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
+def script(name: str) -> Any:
+    """docs/NAME.py as a module."""
+    spec = importlib.util.spec_from_file_location(f"{name}_docs", ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def generate() -> Any:
+    """docs/generate.py as a module."""
+    return script("generate")
 
 
 def section(page: str, heading: str) -> str:
@@ -216,6 +224,33 @@ def test_every_warning_has_a_code_that_is_explained() -> None:
     assert found == set(headings)
 
 
+@pytest.mark.parametrize(
+    ("where", "page"), [("diagnostics", "diagnostics.md"), ("effects", "guides/effects.md")]
+)
+def test_every_verdict_has_a_code_that_is_explained(where: str, page: str) -> None:
+    """The codes that are given, and no others, are headings of the page; none is put together while running."""
+    found = set()
+    for path in (SOURCE / where).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Verdict":
+                code = node.args[0] if node.args else None
+                assert isinstance(code, ast.Constant), (
+                    f"{name_of(path)}:{node.lineno}: write the code as a text"
+                )
+                found.add(code.value)
+    assert found
+    assert found == set(re.findall(r"^### ([A-Z_]+)$", (ROOT / "docs" / page).read_text(), re.M))
+
+
+def test_the_table_of_codes_names_all(generate: Any) -> None:
+    """What stands in the table is what any part of the library says in capitals with a meaning of its own."""
+    text = (ROOT / "docs" / "diagnostics.md").read_text()
+    listed = set(re.findall(r"^\| `([A-Z_]+)` \|", text, re.M))
+    headed = set(re.findall(r"^#{2,3} ([A-Z_]+)$", text, re.M))
+    assert listed == set(generate.codes())
+    assert headed <= listed
+
+
 def test_every_test_on_the_page_of_bad_input_exists() -> None:
     page = (ROOT / "docs" / "guides" / "bad-input.md").read_text()
     file = re.search(r"`(tests/\S+\.py)`", page)
@@ -251,18 +286,92 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(goal), f"{name_of(page)} links to {target}: no such anchor"
 
 
+def found_by(page: Path) -> set[Path]:
+    """The pages that the lists for the sidebar on a page find, by name or by pattern."""
+    entries = [
+        line
+        for block in FENCE.finditer(page.read_text())
+        if block["kind"] == "{toctree}"
+        for line in block["body"].splitlines()
+        if line and not line.startswith(":")
+    ]
+    return {found.resolve() for entry in entries for found in page.parent.glob(f"{entry}.md")}
+
+
+def test_the_sidebar_finds_every_page() -> None:
+    """From the first page on, through the lists of pages; as Sphinx does, which calls a page outside them an error."""
+    reached, waiting = set(), {(ROOT / "docs" / "index.md").resolve()}
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        waiting |= found_by(page) - reached
+    pages = [
+        *PAGES[1:],
+        *(ROOT / "experiments").rglob("*.md"),
+        ROOT / "CHANGELOG.md",
+        ROOT / "CONTRIBUTING.md",
+    ]
+    missing = [name_of(p) for p in pages if p.resolve() not in reached and not p.name.endswith(".quick.md")]
+    assert not missing, f"in no list of docs/index.md or of a page that it leads to: {missing}"
+
+
 def test_the_indexes_link_every_page() -> None:
-    """The first page leads to every other, but for those of methods, to which the methods' own index leads."""
-    indexes = [ROOT / "docs" / "index.md", ROOT / "docs" / "methods" / "index.md"]
+    """The first page leads to every other by a link or a list, but for those to which their own index leads."""
+    indexes = [ROOT / "docs" / "index.md", *sorted((ROOT / "docs").rglob("*/index.md"))]
     linked = {
         (index.parent / t.partition("#")[0]).resolve()
         for index in indexes
         for t in re.findall(r"\]\(([^)\s]+)\)", index.read_text())
-    }
+    } | found_by(indexes[0])
     missing = [name_of(p) for p in PAGES[1:] if p != indexes[0] and p.resolve() not in linked]
     assert not missing
-    stray = {p.stem for p in indexes[1].parent.glob("*.md")} - {*METHODS, "index"}
+    stray = {p.stem for p in (ROOT / "docs" / "methods").glob("*.md")} - {*METHODS, "index"}
     assert not stray, f"pages of methods that are gone: {stray}"
+
+
+# ---------------------------------------------------------------------- Python API
+def test_every_public_name_is_on_a_page_of_the_api(generate: Any) -> None:
+    import deconrec as dc
+
+    pages = "".join(p.read_text() for p in (ROOT / "docs" / "reference" / "api").glob("*.md"))
+    shown = set(re.findall(r"^\.\. auto\w+:: deconrec\.([\w.]+)$", pages, re.M))
+    plain = {"METHODS", "__version__", *dc._MODULES}  # data, and rooms whose names are listed below
+    assert {name for name in dc.__all__ if name not in plain} <= shown
+    for module in ("simulate", "effects", "exposure", "diagnostics", "checks"):
+        found = import_module(f"deconrec.{module}")
+        names = {
+            n for n in found.__all__ if inspect.isclass(getattr(found, n)) or callable(getattr(found, n))
+        }
+        missing = {n for n in names if f"{module}.{n}" not in shown and n not in shown}
+        assert not missing, f"deconrec.{module}: {missing}"
+    errors = import_module("deconrec.errors")
+    assert {f"errors.{n}" for n, v in vars(errors).items() if inspect.isclass(v) and n != "Iterable"} <= shown
+
+
+def test_docstrings_become_valid_markup() -> None:
+    """Signs are text, sections are lists, equations stay as they are."""
+    restructured = script("docstrings").restructured
+    shown = restructured(
+        [
+            "A `Dataset`s *all* |O| of user_.",
+            "",
+            "    a = b * c",
+            "",
+            "Parameters",
+            "----------",
+            "n, m: sizes; None = `k`,",
+            "    or so.",
+            "",
+            "Raises",
+            "------",
+            "DataError: a.  FileError: b.",
+        ]
+    )
+    text = re.sub(r"\n{2,}", "\n\n", "\n".join(shown)).strip()
+    assert text == (
+        "A ``Dataset``\\ s \\*all\\* \\|O\\| of user\\_.\n\n::\n\n        a = b * c\n\n**Parameters**\n\n"
+        "- **n, m**: sizes; None = ``k``, or so.\n\n**Raises**\n\n- **DataError**: a.\n- **FileError**: b."
+    )
 
 
 # ---------------------------------------------------------------------- code on pages
@@ -334,5 +443,22 @@ def test_doctests(path: Path) -> None:
     parts = ["deconrec", *path.relative_to(SOURCE).with_suffix("").parts]
     module = import_module(".".join(p for p in parts if p != "__init__"))
     result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
+
+
+PROMPTED = [p for p in PAGES if any(">>>" in m["body"] for m in FENCE.finditer(p.read_text()))]
+
+
+@pytest.mark.parametrize("page", PROMPTED, ids=name_of)
+def test_prompts_on_the_page_say_what_is_so(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`>>>` in a fenced block, one session a page."""
+    monkeypatch.chdir(tmp_path)
+    blocks = [m for m in FENCE.finditer(page.read_text()) if ">>>" in m["body"] and not m["skip"]]
+    text = "\n".join(m["body"] for m in blocks)
+    found = doctest.DocTestParser().get_doctest(text, {}, name_of(page), str(page), 0)
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(found)
     assert result.attempted
     assert not result.failed
