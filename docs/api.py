@@ -1,4 +1,4 @@
-"""The API reference: which public names stand on which page. Their text comes from the docstrings when the site is built.
+"""The API reference: which public names stand on which page. Their text is the docstrings, when the site is built.
 
 Every name of `deconrec.__all__` and of the `__all__` of its public modules stands on a page (tests/test_docs.py).
 """

@@ -1,7 +1,7 @@
 """Sphinx's settings: `make docs` builds the site into build/site. Pages are Markdown (MyST), the theme is furo.
 
-The source folder is the repository, so that a link from a page to CHANGELOG.md or to a table under experiments leads to a
-page of the site as it leads to a file on a code host. The page that is shown first is docs/index.md.
+The source folder is the repository, so that a link from a page to CHANGELOG.md or to a table under experiments leads to
+a page of the site as it leads to a file on a code host. The page that is shown first is docs/index.md.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ ANCHOR = re.compile(r'<a id="([^"]+)">')
 
 
 class Anchors(SphinxTransform):
-    """`<a id="x"></a>` on a page becomes a target of links; before a heading that has this anchor anyway it is dropped."""
+    """`<a id="x"></a>` on a page becomes a target of links; a heading that has this anchor anyway needs none."""
 
     default_priority = 800  # once headings have their anchors, before links look for theirs
 
@@ -98,9 +98,19 @@ def name_tables(app: Any, doctree: nodes.document, docname: str) -> None:
         table["classes"].append("wide" if columns > 4 else "narrow")
 
 
+def spell_factories(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
+) -> Any:
+    """A default that is made anew each time is shown as `...`: `<factory>` is no Python."""
+    return (
+        (signature.replace("<factory>", "..."), returns) if signature and "<factory>" in signature else None
+    )
+
+
 def setup(app: Any) -> dict[str, bool]:
     """What this site adds to Sphinx."""
     app.add_transform(Anchors)
     app.connect("doctree-resolved", name_tables)
+    app.connect("autodoc-process-signature", spell_factories)
     app.connect("autodoc-process-docstring", docstrings.process)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

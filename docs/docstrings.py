@@ -32,15 +32,25 @@ def restructured(lines: list[str]) -> list[str]:
             out += ["", f"**{line.strip()}**", ""]
             listed, at = True, at + 2
         elif line.startswith(">>> "):
-            block, at = taken(lines, at, lambda text: bool(text.strip()))
+            block, at = taken(lines, at, filled)
             out += ["", *block, ""]
         elif line[0] == " ":
             block, at = taken(lines, at, lambda text: text[:1] == " ")
             out += ["", "::", "", *(f"    {text}" for text in block), ""]
         else:
-            paragraph, at = taken(lines, at, lambda text: bool(text.strip()) and (listed or text[0] != " "))
+            paragraph, at = taken(lines, at, filled if listed else flush)
             out += ["", *(items(paragraph) if listed else [escaped(text) for text in paragraph]), ""]
     return out
+
+
+def filled(line: str) -> bool:
+    """Whether a line says anything."""
+    return bool(line.strip())
+
+
+def flush(line: str) -> bool:
+    """Whether it does, from its first column on."""
+    return line[:1].strip() != ""
 
 
 def taken(lines: list[str], at: int, more: Any) -> tuple[list[str], int]:
@@ -57,7 +67,7 @@ def begins(lines: list[str], at: int) -> bool:
 
 
 def items(paragraph: list[str]) -> list[str]:
-    """The lines of a section as a list: each line that is not indented begins an item."""
+    """The lines of a section as a list: each line that is not indented begins an item. Without a name it is a paragraph."""
     joined: list[str] = []
     for line in paragraph:
         if line[0] == " " and joined:
@@ -65,6 +75,8 @@ def items(paragraph: list[str]) -> list[str]:
         else:
             # "ParameterError: why.  FileError: why." are two.
             joined += re.split(r"(?<=\.)  +(?=\w+: )", line.strip())
+    if not any(ENTRY.match(text) for text in joined):
+        return [escaped(" ".join(joined))]
     out = []
     for text in joined:
         match = ENTRY.match(text)

@@ -17,8 +17,8 @@ def concepts() -> str:
     parts = [*causes(), *populations(), *machine()]
     style = "font-family:system-ui,-apple-system,'Segoe UI',Roboto,Arial,sans-serif"
     title = (
-        "Hidden causes move exposure and outcome; the biased log O, the randomised log R and all pairs D; a data set is "
-        "sampled into batches, steps move nets, an estimator holds it together."
+        "Hidden causes move exposure and outcome; the biased log O, the randomised log R and all pairs D; a data set "
+        "is sampled into batches, steps move nets, an estimator holds it together."
     )
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" style="{style}">\n'
@@ -115,16 +115,15 @@ def words(
 
 def box(x: float, y: float, width: float, height: float, fill: str, line: str, round_: float) -> str:
     """A rectangle."""
-    return f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{round_:g}" fill="{fill}" stroke="{line}"/>'
+    size = f'width="{width:g}" height="{height:g}" rx="{round_:g}"'
+    return f'<rect x="{x:g}" y="{y:g}" {size} fill="{fill}" stroke="{line}"/>'
 
 
 def node(x: float, y: float, width: float, text: str, colour: str, *, dashed: bool = False) -> str:
     """A named box of the graph."""
-    dash = ' stroke-dasharray="5 4"' if dashed else ""
-    return (
-        f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="34" rx="17" fill="{PAPER}" stroke="{colour}" stroke-width="1.6"{dash}/>'
-        + words(x + 16, y + 22, text, 15, colour, bold=True)
-    )
+    dash = ' stroke-width="1.6" stroke-dasharray="5 4"' if dashed else ' stroke-width="1.6"'
+    frame = box(x, y, width, 34, PAPER, colour, 17).replace("/>", f"{dash}/>")
+    return frame + words(x + 16, y + 22, text, 15, colour, bold=True)
 
 
 def arrow(x: float, y: float, to_x: float, to_y: float, colour: str = MUTED) -> str:
