@@ -67,7 +67,7 @@ def begins(lines: list[str], at: int) -> bool:
 
 
 def items(paragraph: list[str]) -> list[str]:
-    """The lines of a section as a list: each line that is not indented begins an item. Without a name it is a paragraph."""
+    """The lines of a section as a list: each line that is not indented begins an item; prose stays prose."""
     joined: list[str] = []
     for line in paragraph:
         if line[0] == " " and joined:

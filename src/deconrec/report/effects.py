@@ -18,6 +18,8 @@ MOST_DRAWN = 20  # items in the picture
 MOST_ROWS = 200  # of each table: what is left out stands in the JSON
 
 Row = Mapping[str, Any]
+CHOICE = "Where the line is flat, the answer does not hang on the dimension. "
+SWEPT = ("dim", "p", "behind", "linear_share", "own", "moved", "chosen")
 
 
 def render_effects(record: Mapping[str, Any], *, title: str = "Effects of exposures on outcomes") -> str:
@@ -32,14 +34,14 @@ def render_effects(record: Mapping[str, Any], *, title: str = "Effects of exposu
     key = _ranked if any(r["adjusted"] is not None for r in record["effects"]) else _by_naive
     return rendered(
         "effects.html",
-        over="effects",
+        over=f"effects · {record['settings'].get('data', record['unit'])}",
         title=title,
         record=record,
         finding=_finding(record),
         verdicts=[dict(v) | {"measured": _measured(v)} for v in record["verdicts"]],
         facts=[(name.replace("_", " "), _plain(value)) for name, value in record["settings"].items()],
         figures=_figures(record, key(own), key(other)),
-        sweep=[{k: _plain(v) for k, v in point.items()} for point in record["sweep"]],
+        sweep=[[_plain(point[name]) for name in SWEPT] for point in record["sweep"]],
         tables=[
             (name, [_cells(r) for r in rows[:MOST_ROWS]], max(0, len(rows) - MOST_ROWS))
             for name, rows in (
@@ -107,7 +109,10 @@ def _figures(
         if drawn:
             alt = f"{heading}: " + "; ".join(f"{r.label} {r.shown}" for r in drawn)
             svg = plots.forest(f"e{turn}", alt[:2000], drawn, record["unit"], 0.0)
-            note = "Dots: adjusted, with 95 % interval. Hollow: naive. Dashed: no effect."
+            note = (
+                "Dots: adjusted, with 95 % interval. Hollow: naive. Dashed: no effect. A dot far from its hollow mark "
+                "is an effect that confounding had moved."
+            )
             out.append((heading, svg, f"{note} The {len(drawn)} largest of {len(rows):,}."))
     points = record["sweep"]
     if len(points) > 1:
@@ -117,7 +122,7 @@ def _figures(
             svg = plots.sweep(
                 "e2", "Mean own effect by dimension of z", x, [line], "dimension of z", record["unit"]
             )
-            out.append(("Mean own effect over the dimension of z", svg, _chosen(points)))
+            out.append(("Mean own effect over the dimension of z", svg, CHOICE + _chosen(points)))
         if any(p["behind"] is not None for p in points):
             line = [
                 (p["behind"], p["behind"] - (p["behind_error"] or 0), p["behind"] + (p["behind_error"] or 0))
@@ -131,7 +136,7 @@ def _figures(
                 (
                     "Held-out log-likelihood behind the best, nats a user",
                     svg,
-                    "Band: one paired standard error.",
+                    "Band: one paired standard error. The smallest dimension whose band reaches 0 is as good as any.",
                 )
             )
     return out
@@ -149,15 +154,15 @@ def _by_naive(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda r: -abs(r["naive"] if r["naive"] is not None else 0.0))
 
 
-def _cells(row: Row) -> dict[str, str]:
+def _cells(row: Row) -> list[str]:
     between = NONE if row["low"] is None else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
-    return {
-        "cause": str(row["cause_id"]),
-        "item": str(row["item_id"]),
-        "naive": _number(row["naive"]),
-        "adjusted": _number(row["adjusted"]),
-        "interval": between,
-    }
+    return [
+        str(row["cause_id"]),
+        str(row["item_id"]),
+        _number(row["naive"]),
+        _number(row["adjusted"]),
+        between,
+    ]
 
 
 def _measured(verdict: Mapping[str, Any]) -> str:

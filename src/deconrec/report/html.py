@@ -1,25 +1,22 @@
 """One HTML file that says what was compared, how, and what may be concluded; no network, no script.
 
-The report reads the records of a comparison and nothing else. Every name in it comes from a user, so the
-template escapes everything but the figures, whose text is escaped where they are drawn.
+The report reads the records of a comparison and nothing else.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from deconrec.data.files import write_file
-from deconrec.errors import MissingExtra
 from deconrec.experiments.results import Reproduction, Result, Setting, higher_is_better
 from deconrec.report import figures, text
+from deconrec.report.page import rendered
 from deconrec.report.reading import (
     LIFTED,
     NONE,
@@ -99,20 +96,7 @@ def render(result: Result, *, title: str | None = None, extra: Mapping[str, Any]
     ------
     MissingExtra: jinja2 or matplotlib is not installed.
     """
-    try:
-        import jinja2
-    except ModuleNotFoundError as error:
-        raise MissingExtra("jinja2", "report", "the HTML report") from error
-
-    page = resources.files("deconrec.report") / "templates" / "report.html"
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"svg": _svg, "soft": _soft}
-    environment.tests["table"] = lambda section: isinstance(section, Grid)
-    return environment.from_string(page.read_text(encoding="utf-8")).render(
-        _context(result, title, extra or {})
-    )
+    return rendered("report.html", **_context(result, title, extra or {}))
 
 
 def write_report(
@@ -126,20 +110,6 @@ def write_report(
     """
     write_file(path, render(result, title=title, extra=extra))
     return Path(path)
-
-
-def _svg(figure: str) -> Any:
-    """A figure as it is, and not as text: the plots escape every name that they draw."""
-    from markupsafe import Markup
-
-    return Markup(figure)
-
-
-def _soft(name: str) -> Any:
-    """A method's name, escaped, that may be broken after its signs rather than inside a word."""
-    from markupsafe import Markup, escape
-
-    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[:+])", name))
 
 
 # ------------------------------------------------------------------------------------------- context
@@ -156,10 +126,10 @@ def _context(result: Result, title: str | None, extra: Mapping[str, Any]) -> dic
     return {
         "title": title or f"Comparison on {result.dataset.partition(':')[0]}",
         "dataset": result.dataset,
-        "over": "comparison report",
+        "over": f"compare · {result.dataset}",
         "asked": "What was compared, and how",
         "finding": said[0],
-        "limits": said[1:],
+        "answer": said[1:],
         "tiles": _tiles(reading),
         "notes": _strings(result.protocol.get("notes")),
         "facts": _facts(reading),

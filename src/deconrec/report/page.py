@@ -10,7 +10,10 @@ from deconrec.errors import MissingExtra
 
 
 def rendered(template: str, **values: Any) -> str:
-    """A template of this folder, in the style of report.html.
+    """A template of this folder as a page: everything is escaped but figures, which plots.py drew and escaped.
+
+    Templates that extend page.html pass `title`, `over` (what stands above it), `finding` (the first sentence) and
+    `answer` (the others).
 
     Raises
     ------
@@ -29,8 +32,15 @@ def rendered(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    whole = (resources.files("deconrec.report") / "templates" / "report.html").read_text(encoding="utf-8")
-    style = re.search(r"<style>(.*?)</style>", whole, re.S)
-    assert style is not None
-    # Figures come as SVG that plots.py drew.
-    return environment.get_template(template).render(style=Markup(style[1]), svg=Markup, **values)
+    environment.filters |= {"svg": Markup, "soft": soft}
+    environment.globals["svg"] = Markup
+    environment.tests["rows"] = lambda section: hasattr(section, "rows")
+    style = (resources.files("deconrec.report") / "templates" / "style.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(style=Markup(style), **values)
+
+
+def soft(name: str) -> Any:
+    """A text, escaped, in which a method's name may be broken after its signs rather than inside a word."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=\w[:+])(?=[A-Za-z])", name))

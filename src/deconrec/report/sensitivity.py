@@ -63,20 +63,20 @@ def render_sensitivity(found: Sensitivity) -> str:
         arrow = "higher is better" if higher_is_better(metric) else "lower is better"
         drawn = draw(f"s{n}", f"{metric} over odds ratios", found, alone, f"{metric} ({arrow})")
         figures.append(
-            (drawn, f"{metric}: where it may lie, by odds ratio. Dotted: measured features left out.")
+            (metric, drawn, "Where it may lie, by odds ratio. Dotted: measured features left out.")
         )
         for row in apart:
             tip = next((t for t in found.tipping if t.metric == metric), None)
             gamma = None if tip is None else tip.gamma
             drawn = draw(f"d{n}", f"difference of {metric}", found, [row], _who(row), 0.0, gamma)
             says = (
-                f"the lead holds for every odds ratio left of Gamma = {gamma:.2f}, where the band meets 0"
+                f"The lead holds for every odds ratio left of Gamma = {gamma:.2f}, where the band meets 0"
                 if gamma is not None and gamma > 1
-                else "the band never meets 0"
+                else "The band never meets 0"
                 if gamma is None
-                else "there is no lead"
+                else "There is no lead"
             )
-            figures.append((drawn, f"{metric}, {_who(row)}: {says}. Dashed: the tipping point."))
+            figures.append((f"{metric}, {_who(row)}", drawn, f"{says}. Dashed: the tipping point."))
     facts = {
         "rows": f"{found.log['rows_used']:,} of {found.log['rows_given']:,} "
         f"({found.log['rows_of_training_left_out']:,} given to a model in training)",
@@ -92,8 +92,8 @@ def render_sensitivity(found: Sensitivity) -> str:
         answer=found.answer[1:],
         figures=figures,
         key=[(plots.swatch(f"k{n}", n), name) for n, name in enumerate(found.methods)],
-        gammas=[f"{g:g}" for g in found.gammas],
-        rows=[(r.metric, _who(r), _cells(r)) for r in found.metrics],
+        gammas=[f".{g:g}" for g in found.gammas],
+        rows=[[r.metric, _who(r), *_cells(r)] for r in found.metrics],
         tipping=[
             (
                 t.metric,
@@ -109,16 +109,16 @@ def render_sensitivity(found: Sensitivity) -> str:
         k=found.k,
         items=[
             (
-                str(i.rank),
                 i.item,
+                str(i.rank),
                 f"{i.rows:,}",
                 f"{i.mean:.3f}",
                 NONE if i.stays_to is None else f"{i.stays_to:.2f}" + ("+" if i.stays_to > 15.9 else ""),
-                [_range(low, high) for low, high in zip(i.low, i.high, strict=True)],
+                *(_range(low, high) for low, high in zip(i.low, i.high, strict=True)),
             )
             for i in found.items
         ],
-        lists=[(name, [f"{s:.0%}" for s in shares]) for name, shares in found.lists.items()],
+        lists=[[name, *(f"{s:.0%}" for s in shares)] for name, shares in found.lists.items()],
         facts=facts,
         notes=found.notes,
     )

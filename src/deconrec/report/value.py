@@ -118,13 +118,13 @@ def render_value(found: Value) -> str:
         "versions": ", ".join(f"{k} {v}" for k, v in found.environment["versions"].items()),
     }
     gains = [
-        {
-            "method": g.method,
-            "over": f"{g.over:,} → {g.rows:,}",
-            "difference": NONE if g.difference is None else f"{g.difference:+.4f}",
-            "interval": NONE if g.low is None else f"{g.low:+.4f} to {g.high:+.4f}",
-            "p": NONE if g.p_holm is None else f"{g.p_holm:.3g}",
-        }
+        [
+            g.method,
+            f"{g.over:,} → {g.rows:,}",
+            NONE if g.difference is None else f"{g.difference:+.4f}",
+            NONE if g.low is None else f"{g.low:+.4f} to {g.high:+.4f}",
+            NONE if g.p_holm is None else f"{g.p_holm:.3g}",
+        ]
         for g in found.gains
     ]
     return rendered(
@@ -137,8 +137,8 @@ def render_value(found: Value) -> str:
         missing=[*found.missing, *protocol["notes"]],
         figure=drawn,
         key=[(plots.swatch(f"value-{n}", n), name) for n, name in enumerate(found.methods)],
-        sizes=[f"{rows:,}" for rows in found.sizes],
-        rows=[(name, [_cell(found, name, rows) for rows in found.sizes]) for name in found.methods],
+        sizes=[f".{rows:,}" for rows in found.sizes],
+        rows=[[name, *(_cell(found, name, rows) for rows in found.sizes)] for name in found.methods],
         gains=gains,
         facts=facts,
     )
