@@ -910,7 +910,7 @@ SHOWN = (
 
 
 def headline() -> str:
-    """A few methods on three kept experiments, and what tests say of Res-DR against the same rows without correction."""
+    """A few methods on three kept experiments, and what tests say of Res-DR against `mf-combined`."""
     from deconrec.evaluation.statistics import holm
     from deconrec.experiments.results import higher_is_better
 
@@ -946,9 +946,9 @@ def headline() -> str:
     names = {"res-dr:agreement=loss": "`res-dr` as published"}
     head = ["data", "metric", *(names.get(m, f"`{m}`") for m in SHOWN), "`res-dr` against `mf-combined`"]
     note = (
-        "Means over 10 seeds, tuned by a hold-out of the biased log where the experiment tunes; bold: the best mean of the "
-        "row, which need not be significantly so. Last column: paired tests, Holm-corrected over the rows of this table. "
-        "Intervals and every other method: the experiments' own pages."
+        "Means over 10 seeds, tuned by a hold-out of the biased log where the experiment tunes; bold: the best mean of "
+        "the row, which need not be significantly so. Last column: paired tests, Holm-corrected over the rows of this "
+        "table. Intervals and every other method: the experiments' own pages."
     )
     return table(head, rows) + "\n\n" + note
 
