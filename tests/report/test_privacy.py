@@ -67,7 +67,9 @@ def test_an_evaluation(halves: tuple[Any, dc.Dataset]) -> None:
         found = dc.evaluate(
             model, log, estimator=estimator, propensity="popularity", imputation="mf:epochs=1"
         )
-        for written in (found.to_json(), screen(estimates.table(found)), "\n".join(found.notes)):
+        page = estimates.render_estimates(found)
+        assert found.estimates[0].metric in page
+        for written in (found.to_json(), screen(estimates.table(found)), "\n".join(found.notes), page):
             assert MARK not in written
 
 

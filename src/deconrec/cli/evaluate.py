@@ -36,6 +36,9 @@ def evaluate(
     imputation: Annotated[
         str, typer.Option("--imputation", metavar="METHOD", help="What dr fills gaps with.")
     ] = "mf",
+    report: Annotated[
+        str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML page.")
+    ] = None,
     root: Root = None,
     seed: Seed = 0,
     json: Json = None,
@@ -69,3 +72,7 @@ def evaluate(
     for row in found.estimates:
         if row.says:
             output.say(f"{row.metric}: {row.says}")
+    if report is not None:
+        from deconrec.report.estimates import write_estimates
+
+        output.say(f"report: {write_estimates(found, report)}")

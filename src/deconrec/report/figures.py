@@ -51,7 +51,8 @@ def forests(reading: Reading, metrics: Sequence[str], setting: Setting, keys: It
         dashed = f"Dashed: {baseline}." if reference is not None else dashed
         direction = "higher is better →" if higher_is_better(metric) else "← lower is better"
         alt = f"{metric} of {count(len(rows), 'method')} with 95 % intervals: {_told(rows)}"
-        figures.append(Figure(plots.forest(next(keys), alt, rows, direction, reference), metric))
+        svg = plots.forest(next(keys), alt, rows, direction, reference)
+        figures.append(Figure(svg, metric, _seen(reading, metric, setting, rows)))
         marks |= {row.mark for row in rows}
         outcomes |= {reading.outcome(m, baseline, metric, setting) for m in reading.methods if baseline}
         ranged = ranged or any(row.low is not None for row in rows)
@@ -65,6 +66,17 @@ def forests(reading: Reading, metrics: Sequence[str], setting: Setting, keys: It
     legend = [(f"mark-{mark}", word) for mark, word in words.items() if mark in marks]
     note = f"{'Lines: 95 % interval. ' if ranged else ''}{dashed}".strip()
     return Panels(figures, legend if len(reading.methods) > 1 else [], note) if figures else None
+
+
+def _seen(reading: Reading, metric: str, setting: Setting, rows: Sequence[plots.Row]) -> str:
+    """What to see in the means of a metric, in a sentence."""
+    first = f"Best mean: {rows[0].label}."
+    if reading.baseline is None or len(rows) == 1:
+        return first
+    told = [reading.outcome(m, reading.baseline, metric, setting) for m in reading.methods]
+    counts = [f"{told.count(word)} {word}" for word in ("better", "worse") if told.count(word)]
+    said = " and ".join(counts) if counts else "none told apart"
+    return f"{first} Against {reading.baseline}: {said}, of {len(rows) - 1}."
 
 
 def _means(reading: Reading, metric: str, setting: Setting) -> list[plots.Row]:

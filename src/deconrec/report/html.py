@@ -126,7 +126,7 @@ def _context(result: Result, title: str | None, extra: Mapping[str, Any]) -> dic
     return {
         "title": title or f"Comparison on {result.dataset.partition(':')[0]}",
         "dataset": result.dataset,
-        "over": f"compare · {result.dataset}",
+        "over": f"{'reproduce' if isinstance(result, Reproduction) else 'compare'} · {result.dataset}",
         "asked": "What was compared, and how",
         "finding": said[0],
         "answer": said[1:],
@@ -194,7 +194,7 @@ def _facts(reading: Reading) -> list[tuple[str, list[str]]]:
     protocol = dict(reading.result.protocol)
     facts = [("Data set", [reading.result.dataset])]
     for key in [*(k for k in _TERMS if k in protocol), *(k for k in protocol if k not in _TERMS)]:
-        if key not in ("notes", "searched") and protocol[key] is not None:
+        if key not in ("notes", "searched") and protocol[key] not in (None, {}, []):
             facts.append((_TERMS.get(key, _term(key)), _fact(key, protocol[key])))
     if "seeds" not in protocol:
         facts.append(("Seeds", [_seeds(sorted({r.seed for r in reading.result.runs}))]))
