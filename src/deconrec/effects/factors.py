@@ -127,6 +127,17 @@ class LogisticFactors(ExposureModel):
         logits: np.ndarray = z @ self.loading_[held].T + self.intercept_[held]
         return logits
 
+    def moved(self, code: np.ndarray) -> LogisticFactors:
+        """The model over other items; code (n_items,): each one here, or -1 for a new one, which says nothing.
+
+        A new item depends on no factor and is as likely as the least likely known one.
+        """
+        out, known = self.clone(), code >= 0
+        out.loading_ = np.where(known[:, None], self.loading_[code], 0.0)
+        out.intercept_ = np.where(known, self.intercept_[code], self.intercept_.min())
+        out.check_ = self.check_
+        return out
+
     def _state(self) -> dict[str, np.ndarray]:
         out = {"loading": self.loading_, "intercept": self.intercept_}
         return out if self.check_ is None else out | self.check_._state()

@@ -128,5 +128,5 @@ def _naive(
         w = weight[of] / weight[of].sum()
         mean.append(float(w @ r[of]))
         influence[of] = sign * w * (r[of] - mean[-1])
-    value, reach = mean[0] - mean[1], 1.96 * error(influence, user, item)[0]
+    value, reach = mean[0] - mean[1], 1.96 * error(influence, influence**2, user, item, len(r))[0]
     return {"naive": value, "naive_low": value - reach, "naive_high": value + reach}

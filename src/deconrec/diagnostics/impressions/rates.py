@@ -94,7 +94,8 @@ def rate(log: Log, y: np.ndarray, weight: np.ndarray) -> Rate:
     if not 0 < events < len(y):  # the rule of three
         reach = min(3 / len(y), 1.0)
         return Rate(value, max(value - reach, 0.0), min(value + reach, 1.0), len(y), events)
-    size = error(w * (y - value), log.user, log.item)[0]
+    influence = w * (y - value)
+    size = error(influence, influence**2, log.user, log.item, len(y))[0]
     centre, step = float(logit(value)), 1.96 * size / (value * (1 - value))
     return Rate(value, float(expit(centre - step)), float(expit(centre + step)), len(y), events)
 
