@@ -124,7 +124,7 @@ def test_bounds_hold_the_truth_where_odds_lie_within_gamma() -> None:
     for _ in range(20):
         o = (rng.random(outside.shape) < odds / (1 + odds)) & outside
         user, item = np.nonzero(o)
-        log = data.with_logs(Log(user, item, truth.rating[user, item], None, nominal[user, item]))
+        log = data.with_logs(Log(user, item, truth.rating[user, item], propensity=nominal[user, item]))
         found = sensitivity(model, log, metrics=["mse"], gammas=[2.0])
         row = found.metrics[0]
         held += row.interval_low[1] <= exact <= row.interval_high[1]
