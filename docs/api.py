@@ -79,7 +79,7 @@ OBJECTS = {
         "Questions to a log",
         "Each is a command too: [Commands](../commands.md).",
         (
-            *("compare", "diagnose", "evaluate", "sensitivity", "value", "reproduce", "write_report"),
+            *("compare", "tune", "diagnose", "evaluate", "sensitivity", "value", "reproduce", "write_report"),
             *(
                 "diagnostics.Diagnosis",
                 "diagnostics.Verdict",
@@ -88,6 +88,17 @@ OBJECTS = {
             ),
             *(f"experiments.results.{name}" for name in ("Result", "Run", "Summary", "Test", "Reproduction")),
             *(f"experiments.results.{name}" for name in ("Evaluation", "Estimated", "Value", "Sensitivity")),
+            *(f"experiments.results.{name}" for name in ("Tuned", "TunedTrial")),
+        ),
+    ),
+    "put-to-work": Page(
+        "Put to work",
+        "Answers in batches, as scikit-learn estimators, and from logs of served lists. In guides: "
+        "[Models](../../guides/models.md), [Serving](../../guides/serving.md).",
+        (
+            *("batch.recommend_to", "batch.predict_to", "batch.Written"),
+            *("adapters.sklearn.RatingClassifier", "adapters.sklearn.RatingRegressor"),
+            *("serving.served.served_log", "serving.served.read_lists", "serving.served.Served"),
         ),
     ),
     "effects": Page(

@@ -95,6 +95,24 @@ def test_predictions_in_parts_are_those_of_one_piece(model, saved, tmp_path, suf
     assert done.parts == -(-700 // part_rows)
 
 
+def test_pairs_under_names_of_their_own(model, saved, tmp_path):
+    pairs = read_table(pairs_of(model, tmp_path / "pairs.csv"), "pairs")
+    pairs.rename({"user_id": "uid", "item_id": "sku"}).write_csv(tmp_path / "mine.csv", separator=";")
+    predict_to(saved, tmp_path / "pairs.csv", tmp_path / "a.parquet", part_rows=100)
+    predict_to(
+        saved,
+        tmp_path / "mine.csv",
+        tmp_path / "b.parquet",
+        user="uid",
+        item="sku",
+        delimiter=";",
+        part_rows=100,
+    )
+    assert pl.read_parquet(tmp_path / "a.parquet").equals(pl.read_parquet(tmp_path / "b.parquet"))
+    with pytest.raises(DataError, match="Say which columns hold the ids"):
+        predict_to(saved, tmp_path / "mine.csv", tmp_path / "c.parquet", delimiter=";")
+
+
 def test_users_of_a_file_and_users_that_are_folded_in(model, saved, tmp_path):
     pl.DataFrame({"user_id": ["u003", "new", "nobody", "u001"]}).write_csv(tmp_path / "users.csv")
     history = history_of(model, tmp_path / "history.csv")

@@ -135,6 +135,9 @@ def predict_to(
     *,
     history: str | Path | None = None,
     features: str | Path | None = None,
+    user: str = "user_id",
+    item: str = "item_id",
+    delimiter: str = ",",
     part_rows: int = ROWS,
     advance: Advance | None = None,
 ) -> Written:
@@ -142,7 +145,8 @@ def predict_to(
 
     Parameters
     ----------
-    pairs: a CSV, Parquet or RecBole file with user_id and item_id (and the context of impressions), read in batches.
+    pairs: a CSV, Parquet or RecBole file with ids of users and items (and the context of impressions), read in batches.
+    user, item: names of the columns of ids in `pairs`. delimiter: between its fields, where it is a CSV file.
     model, history, features, part_rows, advance: see `recommend_to`.
 
     Raises
@@ -151,22 +155,24 @@ def predict_to(
     """
     check_output(out)
     files = {"pairs": pairs, "history": history, "features": features}
-    with _work(out, model, "predict", {"part_rows": part_rows}, files) as work:
+    read = {"part_rows": part_rows, "user": user, "item": item, "delimiter": delimiter}
+    with _work(out, model, "predict", read, files) as work:
         fitted = load_model(model)
         given = given_tables(history, features)
-        opened = open_batches(pairs, "the pairs")
+        opened = open_batches(pairs, "the pairs", delimiter=delimiter)
         context = () if fitted.context_ is None else fitted.context_.names
-        wanted = ["user_id", "item_id", *(c for c in context if c not in ("user_id", "item_id"))]
+        wanted = [user, item, *(c for c in context if c not in (user, item))]
         missing = [c for c in wanted if c not in opened.columns]
         if missing:
             raise DataError(
                 f"the pairs need the columns {', '.join(wanted)}; {', '.join(missing)} not among {opened.columns}. "
-                "Rename yours to these."
+                "Say which columns hold the ids (--user, --item), and rename those of the context."
             )
-        kinds, rows = _kinds(opened)
+        ids = {user: "user_id", item: "item_id"}
+        kinds, rows = _kinds(opened, ids)
         total = max(1, -(-rows // part_rows))
         start = next((part for part in range(total) if not work.has(part)), total)
-        for part, table in _parts(opened, wanted, part_rows, start):
+        for part, table in _parts(opened, wanted, ids, part_rows, start):
             if not work.has(part):
                 table = table.with_columns(table[c].cast(kind, strict=False) for c, kind in kinds.items())
                 work.put(part, _predicted(fitted, table, given))
@@ -209,11 +215,15 @@ def _predicted(fitted: Estimator, table: pl.DataFrame, given: Mapping[str, Any])
 
 
 # ---------------------------------------------------------------------- reading pairs
-def _kinds(opened: Batches) -> tuple[dict[str, Any], int]:
-    """(the types that the ids of a text file have as a whole, rows): what an id means must not depend on its part."""
-    found: dict[str, set[Any]] = {"user_id": set(), "item_id": set()}
+def _kinds(opened: Batches, ids: Mapping[str, str]) -> tuple[dict[str, Any], int]:
+    """(the types that the ids of a text file have as a whole, rows): what an id means must not depend on its part.
+
+    ids: names of their columns in the file, and ours.
+    """
+    found: dict[str, set[Any]] = {ours: set() for ours in ids.values()}
     rows = 0
-    for batch in opened.read(list(found), list(found)):
+    for raw in opened.read(list(ids), list(ids)):
+        batch = raw.rename(dict(ids))
         rows += len(batch)
         for name, kinds in found.items():
             if opened.text and batch[name].null_count() < len(batch):
@@ -225,12 +235,15 @@ def _kinds(opened: Batches) -> tuple[dict[str, Any], int]:
     }, rows
 
 
-def _parts(opened: Batches, wanted: list[str], size: int, first: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Parts of `size` rows from number `first` on; what lies before is read past."""
+def _parts(
+    opened: Batches, wanted: list[str], ids: Mapping[str, str], size: int, first: int
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Parts of `size` rows from number `first` on, ids under our names; what lies before is read past."""
     part, skip = first, first * size
     rest: list[pl.DataFrame] = []
     held = 0
-    for batch in opened.read(wanted, ["user_id", "item_id"]):
+    for raw in opened.read(wanted, list(ids)):
+        batch = raw.rename(dict(ids))
         if skip >= len(batch):
             skip -= len(batch)
             continue
@@ -242,7 +255,7 @@ def _parts(opened: Batches, wanted: list[str], size: int, first: int) -> Iterato
             yield part, whole[:size]
             rest, part, held = [whole[size:]], part + 1, held - size
     if held or not part:
-        nothing = pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
+        nothing = pl.DataFrame(schema=dict.fromkeys(wanted, pl.String)).rename(dict(ids))
         yield part, _joined(rest) if rest else nothing
 
 

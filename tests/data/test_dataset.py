@@ -277,3 +277,8 @@ def test_without_the_test_nothing_of_it_is_left(frame):
     assert data.test is not None
     assert "5 test rows" in repr(data)
     assert "test rows" not in repr(data.without_test())
+
+
+def test_a_context_of_another_kind_is_refused():
+    with pytest.raises(DataError, match="must be a Context of impressions; got ndarray"):
+        Log(np.zeros(2), np.zeros(2), np.ones(2), None, np.full(2, 0.5))

@@ -156,7 +156,7 @@ def test_the_record_and_the_page(found: Any) -> None:
     record = json.loads(found.to_json())
     assert record["gammas"] == found.gammas
     page = render_sensitivity(found)
-    assert "the lead holds for every odds ratio left of" in page
+    assert "The lead holds for every odds ratio left of" in page
     assert found.answer[0] in page.replace("&#39;", "'")
     assert "<script" not in page
     assert page.count("<figure>") == 8

@@ -7,15 +7,20 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Features, History, Quiet, threads
+from deconrec.cli.options import Delimiter, Features, History, Item, Quiet, User, threads
 
 
 def predict(
     model: Annotated[str, typer.Argument(metavar="DIR", help="A saved model.")],
-    pairs: Annotated[str, typer.Argument(metavar="PAIRS", help="CSV or Parquet with user_id and item_id.")],
+    pairs: Annotated[
+        str, typer.Argument(metavar="PAIRS", help="CSV or Parquet with ids of users and items.")
+    ],
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="Parquet or CSV to write.")],
     history: History = None,
     features: Features = None,
+    user: User = None,
+    item: Item = None,
+    delimiter: Delimiter = None,
     quiet: Quiet = False,
 ) -> None:
     """Predict the expected outcome of pairs: user_id, item_id, score, source (model, fold-in or fallback).
@@ -27,8 +32,17 @@ def predict(
 
     check_output(out)
     threads()
+    read = {"user": user, "item": item, "delimiter": delimiter}
     with parts_bar("predicting") as advance:
-        done = predict_to(model, pairs, out, history=history, features=features, advance=advance)
+        done = predict_to(
+            model,
+            pairs,
+            out,
+            history=history,
+            features=features,
+            advance=advance,
+            **{name: value for name, value in read.items() if value is not None},
+        )
     parts = ", ".join(f"{count:,} {source}" for source, count in done.counts.items())
     again = f"; {done.resumed} of {done.parts} parts were there already" if done.resumed else ""
     output.say(f"{done.rows:,} predictions ({parts or 'none'}) in {out}{again}")

@@ -70,6 +70,11 @@ class Log:
     propensity: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if self.context is not None and not isinstance(self.context, Context):
+            raise DataError(
+                f"a log's context must be a Context of impressions; got {type(self.context).__name__}. Give weights "
+                "and propensities by name: Log(user, item, rating, propensity=...)."
+            )
         object.__setattr__(self, "user", _frozen(self.user, np.int32))
         object.__setattr__(self, "item", _frozen(self.item, np.int32))
         object.__setattr__(self, "rating", _frozen(self.rating, np.float32))
