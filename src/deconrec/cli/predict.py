@@ -32,7 +32,6 @@ def predict(
 
     check_output(out)
     threads()
-    read = {"user": user, "item": item, "delimiter": delimiter}
     with parts_bar("predicting") as advance:
         done = predict_to(
             model,
@@ -40,8 +39,10 @@ def predict(
             out,
             history=history,
             features=features,
+            user=user or "user_id",
+            item=item or "item_id",
+            delimiter=delimiter or ",",
             advance=advance,
-            **{name: value for name, value in read.items() if value is not None},
         )
     parts = ", ".join(f"{count:,} {source}" for source, count in done.counts.items())
     again = f"; {done.resumed} of {done.parts} parts were there already" if done.resumed else ""
