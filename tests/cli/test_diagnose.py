@@ -87,3 +87,20 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
     code, _, err = run(capsys, "diagnose", *arguments)
     assert code == 2
     assert says in err
+
+
+def test_a_log_in_which_every_rating_is_the_same_is_told_so(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = "".join(f"{u},{i},1\n" for u in range(30) for i in range(8) if (u * i) % 3)
+    (tmp_path / "clicks.csv").write_text("user_id,item_id,rating\n" + rows)
+    page = tmp_path / "page.html"
+    code, out, err = run(
+        capsys, "diagnose", tmp_path / "clicks.csv", "--report", page, "--json", tmp_path / "d.json"
+    )
+    assert code == 0
+    assert "[ONE_OUTCOME]" in out + err
+    assert any(
+        n.startswith("[ONE_OUTCOME]") for n in json.loads((tmp_path / "d.json").read_text())["data"]["notes"]
+    )
+    assert "[ONE_OUTCOME]" in page.read_text()

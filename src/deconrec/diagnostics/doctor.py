@@ -112,4 +112,5 @@ def _facts(data: Dataset) -> dict[str, Any]:
         "user_features": 0 if data.user_features is None else len(data.user_features.names),
         "item_features": 0 if data.item_features is None else len(data.item_features.names),
         "fingerprint": data.fingerprint,
+        "notes": list(data.notes),
     }

@@ -65,7 +65,8 @@ class Diagnosis:
 
     Attributes
     ----------
-    data: facts: name, users, items, biased_rows, unbiased_rows, in_both, density, outcome, features, fingerprint.
+    data: facts: name, users, items, biased_rows, unbiased_rows, in_both, density, outcome, features, fingerprint, notes
+        (every rule that was applied as the data were read).
     distribution, evidence, confounding: see their files.
     randomised: None where it cannot be looked at.
     propensities: None where the default propensity is constant.
@@ -162,6 +163,8 @@ class Diagnosis:
         yield f"[bold]{escape(str(self.data['name']))}[/bold]: {escape(self.answer[0])}"
         for sentence in self.answer[1:]:
             yield escape(sentence)
+        for note in self.data["notes"]:
+            yield escape(f"note: {note}")
         table = Table("looked at", "", "what it says", "what it cannot see", show_lines=True)
         for v in self.verdicts:
             table.add_row(v.code, v.status, escape(v.says), escape(v.cannot_see))

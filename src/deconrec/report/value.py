@@ -121,8 +121,8 @@ def render_value(found: Value) -> str:
         [
             g.method,
             f"{g.over:,} → {g.rows:,}",
-            NONE if g.difference is None else f"{g.difference:+.4f}",
-            NONE if g.low is None else f"{g.low:+.4f} to {g.high:+.4f}",
+            NONE if g.difference is None else signed(g.difference),
+            NONE if g.low is None or g.high is None else f"{signed(g.low)} to {signed(g.high)}",
             NONE if g.p_holm is None else f"{g.p_holm:.3g}",
         ]
         for g in found.gains
@@ -153,3 +153,8 @@ def write_value(found: Value, path: str | Path) -> Path:
     """
     write_file(path, render_value(found))
     return Path(path)
+
+
+def signed(x: float) -> str:
+    """With its sign and four decimals; what rounds to 0 has no sign."""
+    return f"{x:+.4f}" if round(x, 4) else "0.0000"

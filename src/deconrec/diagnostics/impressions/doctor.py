@@ -153,4 +153,5 @@ def _facts(data: Dataset, looked: Dataset) -> dict[str, Any]:
         "user_features": 0,
         "item_features": 0,
         "fingerprint": data.fingerprint,
+        "notes": list(data.notes),
     }
