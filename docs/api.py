@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 Names = tuple[str, ...]
 
@@ -173,21 +174,21 @@ def names_of(key: str) -> Names:
     return classes_of_methods() if key == "methods" else OBJECTS[key].names
 
 
-def find(name: str) -> object:
+def find(name: str) -> Any:
     """A public object by its dotted name."""
-    found: object = import_module("deconrec")
+    found: Any = import_module("deconrec")
     for part in name.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
-            found = import_module(f"{found.__name__}.{part}")  # type: ignore[attr-defined]  # a package
+            found = import_module(f"{found.__name__}.{part}")
     return found
 
 
 def directive(name: str, members: bool) -> str:
     """What asks Sphinx for the docstring of an object."""
     kind = "class" if inspect.isclass(found := find(name)) else "function"
-    if kind == "class" and issubclass(found, BaseException):  # type: ignore[arg-type]
+    if kind == "class" and issubclass(found, BaseException):
         kind, members = "exception", False
     lines = [f".. auto{kind}:: deconrec.{name}"]
     lines += ["   :members:"] if members and kind == "class" else []

@@ -17,9 +17,9 @@ from sphinx.transforms import SphinxTransform
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
-import docstrings  # noqa: E402  # beside this file
+import docstrings  # noqa: E402  # found by the path above
 
-import deconrec  # noqa: E402
+import deconrec  # noqa: E402  # found by the path above
 
 project = "deconrec"
 author = "The deconrec authors"

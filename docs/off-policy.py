@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from measured import Measured, drawing, svg
@@ -25,7 +25,7 @@ METRICS = ("mse", "auc", f"ndcg@{K}", f"recall@{K}", f"precision@{K}")
 KNOWN, LEARNED = ("known",), ("known", "logistic-mf", "popularity", "naive-bayes")
 # (confounding, share of the log that judges, propensities, worlds)
 CELLS = ((0.0, 0.5, LEARNED, 60), (1.0, 0.5, LEARNED, 60), (0.0, 0.1, KNOWN, 80))
-ESTIMATORS = ("ips", "snips", "dr")
+ESTIMATORS: tuple[Literal["ips", "snips", "dr"], ...] = ("ips", "snips", "dr")
 
 
 def world(seed: int, confounding: float, share: float) -> tuple[Any, Dataset, Truth, np.ndarray]:
@@ -85,7 +85,7 @@ def measure() -> dict[str, Any]:
                         warnings.simplefilter("ignore", dc.errors.OverlapWarning)
                         result = dc.evaluate(
                             *(model, log),
-                            estimator=estimator,  # type: ignore[arg-type]  # one of the three
+                            estimator=estimator,
                             propensity=given,
                             metrics=METRICS,
                             imputation="mf:dim=4+epochs=8",

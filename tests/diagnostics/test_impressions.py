@@ -26,7 +26,7 @@ from deconrec.data.impressions import Impressions
 from deconrec.diagnostics import Diagnosis
 from deconrec.diagnostics.additive import MAIN
 from deconrec.diagnostics.confounding import Confounding, gap
-from deconrec.diagnostics.impressions import contextual, doctor
+from deconrec.diagnostics.impressions import contextual, doctor, verdicts
 from deconrec.diagnostics.impressions.balance import balance
 from deconrec.diagnostics.impressions.clicks import click_propensities
 from deconrec.diagnostics.impressions.columns import Columns, columns
@@ -323,7 +323,10 @@ def test_a_draw_of_a_long_log_stands_for_it(monkeypatch: pytest.MonkeyPatch) -> 
 # ---------------------------------------------------------------------- what it says
 def test_hidden_confounding_is_found_and_said(confounded: Diagnosis) -> None:
     assert confounded.confounding.found
-    assert confounded.answer[0].startswith("Yes, hidden confounding of click and conversion")
+    weak = confounded.confounding.weak
+    assert confounded.answer[0].startswith(
+        "Perhaps, on weak evidence" if weak else "Yes, hidden confounding of click and conversion"
+    )
     helps = {m: a.help for a in confounded.methods for m in a.methods}
     assert helps["res-dr"] == "can"
     assert "'a world'" in confounded.command
@@ -463,3 +466,13 @@ def test_power_is_beside_the_conversion_rate() -> None:
     assert rare.enough is False
     assert rare.matters == pytest.approx(0.0125)
     assert rare.needed == pytest.approx(500 * (2.8016 * 0.015 / 0.0125) ** 2, abs=2)
+
+
+@pytest.mark.parametrize(("p", "weak"), [(0.03, True), (0.001, False)])
+def test_weak_evidence_is_called_weak(p: float, weak: bool) -> None:
+    found = Confounding(
+        gap=0.1, low=0.01, high=0.19, p=p, error=0.045, df=90.0, rows=90, measured=("the user",)
+    )
+    said = verdicts.hidden_confounding(found).says
+    assert ("weak evidence" in said) is weak
+    assert "+0.010 to +0.190" in said

@@ -49,7 +49,7 @@ def answer(c: Confounding, e: Evidence, given: tuple[Advice, ...]) -> tuple[str,
     elif c.found:
         part = 0.0 if not c.naive else c.naive - c.gap
         said = [
-            f"{_shown(c)}: what is measured does not explain {c.gap:+.3f} of the outcome (95 % interval {c.low:+.3f} "
+            f"{shown(c)}: what is measured does not explain {c.gap:+.3f} of the outcome (95 % interval {c.low:+.3f} "
             f"to {c.high:+.3f}).",
             f"Weights on what is measured account for {part:+.3f} of the difference and cannot touch the rest.",
             f"Made for the rest: {', '.join(able)}."
@@ -83,10 +83,11 @@ def answer(c: Confounding, e: Evidence, given: tuple[Advice, ...]) -> tuple[str,
     return tuple(said)
 
 
-def _shown(c: Confounding) -> str:
+def shown(c: Confounding, what: str = "hidden confounding") -> str:
+    """How a finding of the test is begun: no louder than its p allows."""
     if c.weak:
         return f"Perhaps, on weak evidence (p = {c.p:.3f}; without hidden confounding 5 data sets in 100 look so)"
-    return "Yes, hidden confounding shows"
+    return f"Yes, {what} shows"
 
 
 def command(name: str, given: tuple[Advice, ...], e: Evidence) -> str:

@@ -22,6 +22,10 @@ FEW = 0.1  # effective share of rows below which weights add more than they take
 NOTED = 0.5  # ... below which it is worth saying
 FAR = 0.25  # calibration error over the mean exposure
 TWICE = 2.0  # times what chance alone gives
+WEAK = (
+    "This is weak evidence: of 100 data sets without hidden confounding about 5 look like this or worse. The gap may "
+    "be anything in the interval"
+)
 
 
 def hidden_confounding(c: Confounding) -> Verdict:
@@ -42,15 +46,13 @@ def hidden_confounding(c: Confounding) -> Verdict:
         )
     said = (
         f"with {', '.join(c.measured)} accounted for, outcomes of the biased log are {c.gap:+.3f} from those of the "
-        f"randomised one (95 % interval {c.low:+.3f} to {c.high:+.3f}, {_p(c.p)})"
+        f"randomised one (95 % interval {c.low:+.3f} to {c.high:+.3f}, {p_in_words(c.p)})"
     )
     if c.weak:
         return Verdict(
             "HIDDEN_CONFOUNDING",
             "found",
-            f"The logs seem to disagree: {said}. This is weak evidence: of 100 data sets without hidden confounding "
-            "about 5 look like this or worse. The gap may be anything in the interval, and more randomised rows would "
-            "tell.",
+            f"The logs seem to disagree: {said}. {WEAK}, and more randomised rows would tell.",
             unseen,
         )
     if c.found:
@@ -214,8 +216,8 @@ def calibration(p: Propensities | None) -> Verdict:
     )
 
 
-def balanced(covariates: Sequence[Covariate]) -> Verdict:
-    """Whether weights balance what is measured."""
+def balanced(covariates: Sequence[Covariate], between: str = "exposed and all pairs") -> Verdict:
+    """Whether weights balance what is measured; `between` names what is compared."""
     unseen = "Everything that is not a column: balance in what is measured says nothing of the rest."
     before = [c for c in covariates if abs(c.before) > LARGE]
     if not covariates:
@@ -223,7 +225,7 @@ def balanced(covariates: Sequence[Covariate]) -> Verdict:
     worst = max(covariates, key=lambda c: abs(c.before))
     said = (
         f"{len(before)} of {len(covariates)} measured columns differ by more than {LARGE:g} standard deviations "
-        f"between exposed and all pairs (most: {worst.name}, {worst.before:+.2f})"
+        f"between {between} (most: {worst.name}, {worst.before:+.2f})"
     )
     for name in worst.after:
         sizes = [abs(c.after[name]) for c in covariates]
@@ -260,5 +262,5 @@ def predictive(e: ExposureCheck) -> Verdict:
     )
 
 
-def _p(p: float) -> str:
+def p_in_words(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

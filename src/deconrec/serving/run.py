@@ -111,7 +111,7 @@ def patient(limits: Limits) -> type[H11Protocol]:
     class Patient(H11Protocol):
         _deadline: TimerHandle | None = None
 
-        def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # uvicorn narrows it so itself
             super().connection_made(transport)
             self._start()
 

@@ -5,7 +5,7 @@ What is said of families rests on what they assume and on the simulated worlds o
 
 from __future__ import annotations
 
-from deconrec.diagnostics.advice import BOUNDED, ENTIRE, HUNDREDS, LEARNED, PART, RESIDUAL, WEIGHTED
+from deconrec.diagnostics.advice import BOUNDED, ENTIRE, HUNDREDS, LEARNED, PART, RESIDUAL, WEIGHTED, shown
 from deconrec.diagnostics.confounding import Confounding
 from deconrec.diagnostics.evidence import Evidence
 from deconrec.diagnostics.impressions.labels import Clicks
@@ -45,7 +45,8 @@ def answer(c: Confounding, e: Evidence, labels: Clicks, given: tuple[Advice, ...
     elif c.found:
         part = 0.0 if c.naive is None else c.naive - c.gap
         said = [
-            f"Yes, hidden confounding of click and conversion shows: what is measured does not explain {c.gap:+.3f} of "
+            f"{shown(c, 'hidden confounding of click and conversion')}: what is measured does not explain "
+            f"{c.gap:+.3f} of "
             f"a conversion rate of {rate:.3f} (95 % interval {c.low:+.3f} to {c.high:+.3f}).",
             f"Weights by pCTR account for {part:+.3f} of the difference and cannot touch the rest.",
             f"Made for the rest: {', '.join(able)}."

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from deconrec.diagnostics import verdicts as of_pairs
-from deconrec.diagnostics.balance import LARGE, Covariate
+from deconrec.diagnostics.balance import Covariate
 from deconrec.diagnostics.confounding import Confounding
 from deconrec.diagnostics.evidence import Evidence
 from deconrec.diagnostics.impressions.labels import FEWEST, WITHIN, Clicks
@@ -19,7 +19,7 @@ from deconrec.diagnostics.impressions.rates import Rate
 from deconrec.diagnostics.propensities import Propensities
 from deconrec.diagnostics.randomised import Randomised
 from deconrec.diagnostics.result import Verdict
-from deconrec.diagnostics.verdicts import FAR
+from deconrec.diagnostics.verdicts import FAR, WEAK, p_in_words
 
 STRONG = 0.9  # NOTE AUC of one column that deserves a look though it is below that of a leak
 
@@ -129,8 +129,15 @@ def hidden_confounding(c: Confounding) -> Verdict:
     )
     said = (
         f"with {', '.join(c.measured)} accounted for, clicked impressions convert {c.gap:+.3f} more often than forced "
-        f"clicks (95 % interval {c.low:+.3f} to {c.high:+.3f}, {of_pairs._p(c.p)})"
+        f"clicks (95 % interval {c.low:+.3f} to {c.high:+.3f}, {p_in_words(c.p)})"
     )
+    if c.weak:
+        return Verdict(
+            "HIDDEN_CONFOUNDING",
+            "found",
+            f"Clicks and forced clicks seem to disagree: {said}. {WEAK}, and more forced clicks would tell.",
+            unseen,
+        )
     if c.found:
         return Verdict(
             "HIDDEN_CONFOUNDING",
@@ -244,20 +251,7 @@ def calibration(p: Propensities | None) -> Verdict:
 
 def balanced(covariates: Sequence[Covariate]) -> Verdict:
     """Whether weights make clicked impressions look like all impressions in what is measured."""
-    unseen = "Everything that is not a column: balance in what is measured says nothing of the rest."
-    if not covariates:
-        return Verdict("BALANCE", "unknown", "No measured column varies.", unseen)
-    before = sum(abs(c.before) > LARGE for c in covariates)
-    worst = max(covariates, key=lambda c: abs(c.before))
-    said = (
-        f"{before} of {len(covariates)} measured columns differ by more than {LARGE:g} standard deviations between "
-        f"clicked and all impressions (most: {worst.name}, {worst.before:+.2f})"
-    )
-    for name in worst.after:
-        end = max(covariates, key=lambda c: abs(c.after[name]))
-        left = sum(abs(c.after[name]) > LARGE for c in covariates)
-        said += f"; weighted by {name}, {left} do (most: {end.name}, {end.after[name]:+.2f})"
-    return Verdict("BALANCE", "found" if before else "not found", f"{said}.", unseen)
+    return of_pairs.balanced(covariates, "clicked and all impressions")
 
 
 def _rate(r: Rate) -> str:
