@@ -652,8 +652,9 @@ def codes() -> dict[str, set[str]]:
             ):
                 found.setdefault(code[1], set()).add("a warning")
             if name == "Verdict" and node.args and isinstance(node.args[0], ast.Constant):
+                room = path.relative_to(ROOT / "src" / "deconrec").parts[0]
                 found.setdefault(node.args[0].value, set()).add(
-                    f"`{path.parent.name.replace('diagnostics', 'diagnose')}`"
+                    f"`{room.replace('diagnostics', 'diagnose')}`"
                 )
     return found
 

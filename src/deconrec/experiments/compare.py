@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from deconrec.base import Estimator
 from deconrec.catalogue import Opened
 from deconrec.data.dataset import Dataset, Truth
 from deconrec.data.split import Parts
@@ -33,7 +34,7 @@ from deconrec.experiments.runs import (
     yardsticks_of,
 )
 from deconrec.experiments.search import Searched, Searcher, Tried, named_settings, note_of_starts
-from deconrec.methods import make
+from deconrec.methods import make, name_of
 from deconrec.records import finite
 
 SHARED_SPLITS = 5  # NOTE most splits that a shared search is judged on
@@ -44,7 +45,7 @@ FINALISTS = (
 
 def compare(
     data: Dataset | str | Path,
-    methods: Sequence[str],
+    methods: Sequence[str | type[Estimator]],
     *,
     seeds: int | Sequence[int] = 10,
     metrics: Sequence[str] | None = None,
@@ -63,7 +64,8 @@ def compare(
     Parameters
     ----------
     data: a `Dataset`, a catalogue name ("coat", "sim-pairs:confounding=2") or a TOML data file.
-    methods: names, each with its parameters ("res-ips:policy=joint").
+    methods: names, each with its parameters ("res-ips:policy=joint"). A method of one's own is its class, or the import
+        path of it ("blended_ips.BlendedIPS:blend=0.3").
     seeds: a number (0, 1, ...) or the seeds. A seed draws the split, initial values and, for a simulator, the world.
     metrics: names (`deconrec.experiments.metrics`); None = the protocol's defaults. The first is the headline.
     protocol: "pairs" or "users"; None = the data's.
@@ -90,7 +92,7 @@ def compare(
     """
     if isinstance(methods, str):
         raise ParameterError(f"'methods' of compare must be a list of names; got the text {methods!r}.")
-    names = list(methods)
+    names = [name_of(method) for method in methods]
     numbers = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
     if not names:
         raise ParameterError("'methods' of compare must name at least one method; got none.")

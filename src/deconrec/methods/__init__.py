@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from deconrec.errors import MissingExtra, UnknownName
+from deconrec.errors import MissingExtra, ParameterError, UnknownName
 from deconrec.parameters import settings_of
 
 if TYPE_CHECKING:
@@ -80,23 +82,74 @@ METHODS = Methods()
 def make(spec: str) -> Estimator:
     """An estimator from `name` or `name:param=value+param=value` ("res-ips:policy=joint+warmup=5").
 
+    A method of one's own goes by the import path of its class ("blended_ips.BlendedIPS:blend=0.3").
+
     Raises
     ------
-    UnknownName: no such method or parameter.  ParameterError: text that is no setting, or out of range.
+    UnknownName: no such method or parameter.  ParameterError: text that is no setting, or out of range; a path that
+        leads to no method.
     """
     key, _, rest = ALIASES.get(spec.partition(":")[0], spec.partition(":")[0]).partition(":")
     own = spec.partition(":")[2]
     settings = settings_of(f"{rest}+{own}", spec)
-    estimator = METHODS[key]().set_text(settings)
+    cls = _imported(key) if "." in key else METHODS[key]
+    estimator = cls().set_text(settings)
     estimator.check_params()
     return estimator
 
 
+def name_of(method: str | type[Estimator]) -> str:
+    """The text that `make` reads for a method: itself, or the key or import path of a class.
+
+    Raises
+    ------
+    ParameterError: neither, or a class that cannot be imported because it was made inside a function.
+    """
+    if isinstance(method, str):
+        return method
+    if not isinstance(method, type):
+        raise ParameterError(
+            f"a method must be a name (with its parameters, 'ips:dim=4') or a class; got {method!r}."
+        )
+    if "<locals>" in method.__qualname__:
+        raise ParameterError(
+            f"method '{method.__name__}' stands inside a function, where no other process finds it; move it to a "
+            "module."
+        )
+    key = key_of_class(method)
+    return key if key in CLASSES else f"{method.__module__}.{method.__qualname__}"
+
+
+def _imported(path: str) -> type[Estimator]:
+    """The class of an import path; modules beside the caller are found as Python itself would find them."""
+    from deconrec.base import Estimator
+
+    module, _, name = path.rpartition(".")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # the last place, so that nothing installed is hidden
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError as error:
+        raise ParameterError(
+            f"method '{path}' names the module '{module}', which cannot be imported ({error}); it must be installed or "
+            "be a file in the folder where the command runs."
+        ) from error
+    if not isinstance(found, type) or not issubclass(found, Estimator):
+        raise ParameterError(
+            f"method '{path}' must be a class that derives from deconrec.PairEstimator, RowEstimator or another "
+            f"estimator; '{module}' has " + (f"{found!r}." if found is not None else "nothing of that name.")
+        )
+    return found
+
+
 def key_of(estimator: object) -> str:
     """The key of an estimator's class, or its class name where it is no method of this library."""
-    name = type(estimator).__name__
-    module = type(estimator).__module__
-    for key, (part, cls) in CLASSES.items():
-        if cls == name and module == f"deconrec.methods.{part}":
+    return key_of_class(type(estimator))
+
+
+def key_of_class(cls: type) -> str:
+    """The key of a class, or its name where it is no method of this library."""
+    for key, (part, name) in CLASSES.items():
+        if name == cls.__name__ and cls.__module__ == f"deconrec.methods.{part}":
             return key
-    return name
+    return cls.__name__
