@@ -12,16 +12,17 @@ from deconrec.cli import main
 WORLD = "sim-pairs:n_users=50+n_items=30+exposure_rate=0.3+unbiased_share=0.2"
 
 
-def test_value_writes_record_page_and_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    files = {name: tmp_path / f"v.{name}" for name in ("json", "html", "svg")}
+def test_value_writes_record_page_and_pictures(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    files = {name: tmp_path / f"v.{name}" for name in ("json", "html")}
     arguments = ["value", WORLD, "--methods", "ease:ridge=10,mf-combined:epochs=1", "--shares", "0,0.1,0.3"]
     arguments += ["--seeds", "2", "--json", str(files["json"]), "--report", str(files["html"])]
-    assert main([*arguments, "--picture", str(files["svg"])]) == 0
+    assert main([*arguments, "--pictures", str(tmp_path / "pictures")]) == 0
     record = json.loads(files["json"].read_text())
     assert record["metric"] == "auc"
     assert len(record["points"]) == 6
     assert record["answer"][0] in files["html"].read_text()
-    assert files["svg"].read_text().startswith("<?xml")
+    (svg,) = (tmp_path / "pictures").glob("*.svg")
+    assert "mf-combined" in svg.read_text()  # its own key
     out = capsys.readouterr().out
     assert "mf-combined" in out
 
@@ -30,7 +31,7 @@ def test_value_writes_record_page_and_picture(capsys: pytest.CaptureFixture[str]
     ("extra", "says"),
     [
         (("--shares", "0,lots"), "--shares must be numbers"),
-        (("--picture", "curve.pdf"), "--picture must end in"),
+        (("--pictures", "here"), "add --report"),
         (("--metric", "nonsense"), "nonsense"),
     ],
 )

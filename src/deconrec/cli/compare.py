@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Json, Quiet, Root, Track, split_names, threads
+from deconrec.cli.options import (
+    Json,
+    Pictures,
+    Quiet,
+    Report,
+    Root,
+    Track,
+    check_pictures,
+    split_names,
+    threads,
+)
 
 
 def compare(
@@ -47,14 +57,14 @@ def compare(
     ] = True,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
     root: Root = None,
-    report: Annotated[
-        str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML report.")
-    ] = None,
+    report: Report = None,
+    pictures: Pictures = None,
     track: Track = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
     """Compare methods under one protocol, with intervals and corrected paired tests."""
+    check_pictures(pictures, report)
     from deconrec.adapters.tracker import open_tracker, tracked
     from deconrec.errors import ParameterError
 
@@ -101,7 +111,7 @@ def compare(
     if report:
         from deconrec.report.html import write_report
 
-        output.say(f"report: {write_report(result, report)}")
+        output.say(f"report: {write_report(result, report, pictures=pictures)}")
 
 
 def show_result(result: object) -> None:

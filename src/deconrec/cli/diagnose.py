@@ -7,15 +7,14 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Json, Quiet, Root, Seed, threads
+from deconrec.cli.options import Json, Pictures, Quiet, Report, Root, Seed, check_pictures, threads
 
 
 def diagnose(
     data: Annotated[str, typer.Argument(help="A catalogue name or a TOML data file.")],
     root: Root = None,
-    report: Annotated[
-        str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML page.")
-    ] = None,
+    report: Report = None,
+    pictures: Pictures = None,
     seed: Seed = 0,
     json: Json = None,
     quiet: Quiet = False,
@@ -25,6 +24,7 @@ def diagnose(
     DATA are ratings of pairs, or impressions with clicks and conversions. The exit code is 0 whatever is found. A
     simulator's world is drawn by --seed.
     """
+    check_pictures(pictures, report)
     from deconrec.catalogue import open_data
     from deconrec.diagnostics import diagnose as run
 
@@ -36,7 +36,7 @@ def diagnose(
     if report is not None:
         from deconrec.report.diagnose import write_diagnosis
 
-        write_diagnosis(found.to_dict(), report)
+        write_diagnosis(found.to_dict(), report, pictures)
         output.say(f"report: {report}")
     if json != "-":
         output.show(found)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Json, Quiet, Seed, threads
+from deconrec.cli.options import Json, Pictures, Quiet, Report, Seed, check_pictures, threads
 
 
 def effects(
@@ -85,9 +85,8 @@ def effects(
     even_if_refused: Annotated[
         bool, typer.Option("--even-if-refused", help="Show what the fit says where a verdict refuses.")
     ] = False,
-    report: Annotated[
-        str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML page.")
-    ] = None,
+    report: Report = None,
+    pictures: Pictures = None,
     seed: Seed = 0,
     json: Json = None,
     quiet: Quiet = False,
@@ -97,6 +96,7 @@ def effects(
     The pairs that the model was given are the exposures. Without --outcomes the Jacobian of its network is read, which
     verdicts refuse to call an effect.
     """
+    check_pictures(pictures, report)
     from deconrec.saving import load_model
 
     numbers = None if dims is None else _whole(dims)
@@ -123,7 +123,7 @@ def effects(
     if report is not None:
         from deconrec.report.effects import write_effects
 
-        write_effects(found.to_dict(), report)
+        write_effects(found.to_dict(), report, pictures=pictures)
         output.say(f"report: {report}")
     if json != "-":
         from rich.text import Text

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Json, Quiet, Root, Seed, split_names, threads
+from deconrec.cli.options import (
+    Json,
+    Pictures,
+    Quiet,
+    Report,
+    Root,
+    Seed,
+    check_pictures,
+    split_names,
+    threads,
+)
 
 
 def evaluate(
@@ -36,9 +46,8 @@ def evaluate(
     imputation: Annotated[
         str, typer.Option("--imputation", metavar="METHOD", help="What dr fills gaps with.")
     ] = "mf",
-    report: Annotated[
-        str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML page.")
-    ] = None,
+    report: Report = None,
+    pictures: Pictures = None,
     root: Root = None,
     seed: Seed = 0,
     json: Json = None,
@@ -48,6 +57,7 @@ def evaluate(
 
     Rows whose pair the model was given in training are left out.
     """
+    check_pictures(pictures, report)
     from deconrec.experiments.evaluate import evaluate as run
 
     threads()
@@ -75,4 +85,4 @@ def evaluate(
     if report is not None:
         from deconrec.report.estimates import write_estimates
 
-        output.say(f"report: {write_estimates(found, report)}")
+        output.say(f"report: {write_estimates(found, report, pictures)}")

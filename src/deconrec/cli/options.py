@@ -22,6 +22,13 @@ Root = Annotated[
     str | None,
     typer.Option("--root", metavar="DIR", help="Folder of the public data sets (default: DECONREC_DATA)."),
 ]
+Report = Annotated[str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML report.")]
+Pictures = Annotated[
+    str | None,
+    typer.Option(
+        "--pictures", metavar="DIR", help="Write the report's pictures there too, each as .svg and .png."
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Settings = Annotated[
     list[str] | None,
@@ -79,6 +86,19 @@ def pairs_of(settings: list[str] | None) -> dict[str, str]:
             raise ParameterError(f"--set must be written NAME=VALUE; got '{text}'.")
         out[name.strip()] = value.strip()
     return out
+
+
+def check_pictures(pictures: str | None, report: str | None) -> None:
+    """Refuse pictures of a report that is not written, before anything is computed.
+
+    Raises
+    ------
+    ParameterError.
+    """
+    from deconrec.errors import ParameterError
+
+    if pictures is not None and report is None:
+        raise ParameterError("--pictures are those of the report; add --report FILE.html.")
 
 
 def split_names(text: str) -> list[str]:

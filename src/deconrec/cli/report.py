@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Quiet
+from deconrec.cli.options import Pictures, Quiet
 
 
 def report(
@@ -15,6 +15,7 @@ def report(
         str, typer.Argument(metavar="RESULT.json", help="The JSON of a comparison or a reproduction.")
     ],
     out: Annotated[str, typer.Option("--out", metavar="FILE.html", help="The report.")],
+    pictures: Pictures = None,
     quiet: Quiet = False,
 ) -> None:
     """Draw the HTML report of a comparison from its JSON."""
@@ -24,7 +25,7 @@ def report(
 
     read = Result.read(result)
     if isinstance(read, Reproduction):
-        write_report(read, out, title=read.title, extra=sections(read))
+        write_report(read, out, title=read.title, extra=sections(read), pictures=pictures)
     else:
-        write_report(read, out)
+        write_report(read, out, pictures=pictures)
     output.say(f"report: {out}")

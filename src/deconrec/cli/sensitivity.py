@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Json, Quiet, Root, Seed, split_names, split_numbers, threads
+from deconrec.cli.options import (
+    Json,
+    Pictures,
+    Quiet,
+    Report,
+    Root,
+    Seed,
+    check_pictures,
+    split_names,
+    split_numbers,
+    threads,
+)
 
 
 def sensitivity(
@@ -41,9 +52,8 @@ def sensitivity(
     k: Annotated[int, typer.Option("--k", min=1, help="Length of lists.")] = 10,
     root: Root = None,
     seed: Seed = 0,
-    report: Annotated[
-        str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML page.")
-    ] = None,
+    report: Report = None,
+    pictures: Pictures = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -52,6 +62,7 @@ def sensitivity(
     Bounds on every metric, on items' mean outcomes and on lists, for odds ratios of hidden confounding from 1 up; the
     tipping point at which the leading of several models may lose; and measured features as a scale.
     """
+    check_pictures(pictures, report)
     from deconrec.experiments.sensitivity import GAMMAS
     from deconrec.experiments.sensitivity import sensitivity as run
     from deconrec.report.sensitivity import table, write_sensitivity
@@ -75,4 +86,4 @@ def sensitivity(
         for sentence in (*found.answer, *found.notes):
             output.say(sentence)
     if report is not None:
-        output.say(f"report: {write_sensitivity(found, report)}")
+        output.say(f"report: {write_sensitivity(found, report, pictures)}")

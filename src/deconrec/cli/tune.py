@@ -7,7 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Json, Quiet, Root, Seed, Settings, Track, pairs_of, threads
+from deconrec.cli.options import (
+    Json,
+    Pictures,
+    Quiet,
+    Report,
+    Root,
+    Seed,
+    Settings,
+    Track,
+    check_pictures,
+    pairs_of,
+    threads,
+)
 
 
 def tune(
@@ -39,9 +51,8 @@ def tune(
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Fit the best and save the model here.")
     ] = None,
-    report: Annotated[
-        str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML page.")
-    ] = None,
+    report: Report = None,
+    pictures: Pictures = None,
     track: Track = None,
     json: Json = None,
     quiet: Quiet = False,
@@ -51,6 +62,7 @@ def tune(
     Prints the best parameters, the trials and the fit command. With --storage, a search that was stopped or killed goes
     on where it was, and more trials can be added later.
     """
+    check_pictures(pictures, report)
     from deconrec.adapters.tracker import open_tracker, tracked
     from deconrec.catalogue import open_data
     from deconrec.cli.fit import fit_and_save
@@ -99,7 +111,7 @@ def tune(
     if found.resumed:
         output.say(f"{found.resumed} of {len(found.trials)} trials were made before; study {found.study}")
     if report is not None:
-        output.say(f"report: {write_tuned(found, report)}")
+        output.say(f"report: {write_tuned(found, report, pictures)}")
     output.say(f"to fit it: {found.command}")
     if out is not None:
         model: Any = tuned_model(found, own)

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Json, Quiet, Root, split_names, split_numbers, threads
+from deconrec.cli.options import (
+    Json,
+    Pictures,
+    Quiet,
+    Report,
+    Root,
+    check_pictures,
+    split_names,
+    split_numbers,
+    threads,
+)
 
 
 def value(
@@ -35,12 +45,8 @@ def value(
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
     root: Root = None,
-    report: Annotated[
-        str | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML page.")
-    ] = None,
-    picture: Annotated[
-        str | None, typer.Option("--picture", metavar="FILE", help="Write the picture as .png or .svg.")
-    ] = None,
+    report: Report = None,
+    pictures: Pictures = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -48,11 +54,11 @@ def value(
 
     The test rows are the same for every size, and a smaller part is contained in a larger one.
     """
+    check_pictures(pictures, report)
     from deconrec.experiments.value import METHODS, SHARES
     from deconrec.experiments.value import value as run
-    from deconrec.report.value import check_picture, table, write_picture, write_value
+    from deconrec.report.value import table, write_value
 
-    check_picture(picture)
     threads()
     found = run(
         data,
@@ -70,7 +76,5 @@ def value(
         output.show(table(found))
         for sentence in (*found.answer, *(f"missing: {m}" for m in found.missing)):
             output.say(sentence)
-    if picture is not None:
-        output.say(f"picture: {write_picture(found, picture)}")
     if report is not None:
-        output.say(f"report: {write_value(found, report)}")
+        output.say(f"report: {write_value(found, report, pictures)}")

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deconrec.data.files import write_file
 from deconrec.report import diagnosis_plots as draw
 from deconrec.report import impressions_diagnosis, plots
-from deconrec.report.page import rendered
+from deconrec.report.page import rendered, write_page
 from deconrec.report.reading import NONE
 
 Record = Mapping[str, Any]
@@ -40,15 +39,14 @@ def render_diagnosis(record: Record, *, title: str = "Should these data be debia
     )
 
 
-def write_diagnosis(record: Record, path: str | Path) -> Path:
-    """Write the page, whole at the end, and give its path.
+def write_diagnosis(record: Record, path: str | Path, pictures: str | Path | None = None) -> Path:
+    """Write the page, and its figures as files where `pictures` names a folder; gives the page's path.
 
     Raises
     ------
-    MissingExtra: jinja2 or matplotlib is not installed.  FileError: the file cannot be written.
+    MissingExtra: jinja2 or matplotlib is not installed.  FileError: a file cannot be written.
     """
-    write_file(path, render_diagnosis(record))
-    return Path(path)
+    return write_page(lambda: render_diagnosis(record), path, pictures)
 
 
 def of_impressions(record: Record) -> bool:

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deconrec.data.files import write_file
 from deconrec.report import plots
-from deconrec.report.page import rendered
+from deconrec.report.page import rendered, write_page
 from deconrec.report.reading import NONE
 
 MOST_DRAWN = 20  # items in the picture
@@ -53,15 +52,21 @@ def render_effects(record: Mapping[str, Any], *, title: str = "Effects of exposu
     )
 
 
-def write_effects(record: Mapping[str, Any], path: str | Path, *, title: str | None = None) -> Path:
-    """Write the page, whole at the end, and give its path.
+def write_effects(
+    record: Mapping[str, Any],
+    path: str | Path,
+    *,
+    title: str | None = None,
+    pictures: str | Path | None = None,
+) -> Path:
+    """Write the page, and its figures as files where `pictures` names a folder; gives the page's path.
 
     Raises
     ------
-    MissingExtra: jinja2 or matplotlib is not installed.  FileError: the file cannot be written.
+    MissingExtra: jinja2 or matplotlib is not installed.  FileError: a file cannot be written.
     """
-    write_file(path, render_effects(record, **({} if title is None else {"title": title})))
-    return Path(path)
+    named = {} if title is None else {"title": title}
+    return write_page(lambda: render_effects(record, **named), path, pictures)
 
 
 def _finding(record: Mapping[str, Any]) -> str:
@@ -118,19 +123,20 @@ def _figures(
     if len(points) > 1:
         x = [p["dim"] for p in points]
         if any(p["own"] is not None for p in points):
-            line = [(p["own"], None, None) for p in points]
+            line: list[plots.Triple] = [(p["own"], None, None) for p in points]
             svg = plots.sweep(
-                "e2", "Mean own effect by dimension of z", x, [line], "dimension of z", record["unit"]
+                "e2", "Mean own effect by dimension of z", x, {"": line}, "dimension of z", record["unit"]
             )
             out.append(("Mean own effect over the dimension of z", svg, CHOICE + _chosen(points)))
         if any(p["behind"] is not None for p in points):
-            line = [
-                (p["behind"], p["behind"] - (p["behind_error"] or 0), p["behind"] + (p["behind_error"] or 0))
-                for p in points
-                if p["behind"] is not None
-            ]
+            line = [_banded(p["behind"], p["behind_error"] or 0.0) for p in points]
             svg = plots.sweep(
-                "e3", "Held-out exposures by dimension of z", x, [line], "dimension of z", "lower is better"
+                "e3",
+                "Held-out exposures by dimension of z",
+                x,
+                {"": line},
+                "dimension of z",
+                "lower is better",
             )
             out.append(
                 (
@@ -140,6 +146,10 @@ def _figures(
                 )
             )
     return out
+
+
+def _banded(value: float | None, error: float) -> plots.Triple:
+    return (None, None, None) if value is None else (value, value - error, value + error)
 
 
 def _chosen(points: Sequence[Mapping[str, Any]]) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deconrec.data.files import write_file
 from deconrec.experiments.results import Estimated, Evaluation
 from deconrec.report import plots
-from deconrec.report.page import rendered
+from deconrec.report.page import rendered, write_page
 from deconrec.report.reading import NONE
 
 if TYPE_CHECKING:
@@ -60,15 +59,14 @@ def render_estimates(found: Evaluation) -> str:
     )
 
 
-def write_estimates(found: Evaluation, path: str | Path) -> Path:
-    """Write the page, whole at the end, and give its path.
+def write_estimates(found: Evaluation, path: str | Path, pictures: str | Path | None = None) -> Path:
+    """Write the page, and its figures as files where `pictures` names a folder; gives the page's path.
 
     Raises
     ------
-    MissingExtra: jinja2 or matplotlib is not installed.  FileError: the file cannot be written.
+    MissingExtra: jinja2 or matplotlib is not installed.  FileError: a file cannot be written.
     """
-    write_file(path, render_estimates(found))
-    return Path(path)
+    return write_page(lambda: render_estimates(found), path, pictures)
 
 
 def _drawn(key: str, row: Estimated) -> str:

@@ -143,11 +143,11 @@ def sweeps(reading: Reading, keys: Iterator[str]) -> Panels | None:
     where = ", ".join(dials)
     figures = []
     for metric in [*reading.group(None)[:MOST_PANELS], *reading.group("truth")[:2]]:
-        lines = []
+        lines = {}
         for method in reading.methods:
             rows = [reading.summary(method, metric, s) for s in settings]
-            lines.append([(s.mean, s.low, s.high) if s else (None, None, None) for s in rows])
-        if any(mean is not None for line in lines for mean, _, _ in line):
+            lines[method] = [(s.mean, s.low, s.high) if s else (None, None, None) for s in rows]
+        if any(mean is not None for line in lines.values() for mean, _, _ in line):
             alt = f"{metric} of {count(len(lines), 'method')} over {len(settings)} settings of {where}"
             better = "higher is better" if higher_is_better(metric) else "lower is better"
             figures.append(Figure(plots.sweep(next(keys), alt, x, lines, where, better), metric))

@@ -13,10 +13,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from deconrec.data.files import write_file
 from deconrec.experiments.results import Reproduction, Result, Setting, higher_is_better
 from deconrec.report import figures, text
-from deconrec.report.page import rendered
+from deconrec.report.page import rendered, write_page
 from deconrec.report.reading import (
     LIFTED,
     NONE,
@@ -100,16 +99,20 @@ def render(result: Result, *, title: str | None = None, extra: Mapping[str, Any]
 
 
 def write_report(
-    result: Result, path: str | Path, *, title: str | None = None, extra: Mapping[str, Any] | None = None
+    result: Result,
+    path: str | Path,
+    *,
+    title: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+    pictures: str | Path | None = None,
 ) -> Path:
-    """Writes the report of a comparison to a file, whole at the end, and gives the file's path.
+    """Write the report of a comparison, and its figures as files where `pictures` names a folder; gives its path.
 
     Raises
     ------
-    MissingExtra: jinja2 or matplotlib is not installed.  FileError: the file cannot be written.
+    MissingExtra: jinja2 or matplotlib is not installed.  FileError: a file cannot be written.
     """
-    write_file(path, render(result, title=title, extra=extra))
-    return Path(path)
+    return write_page(lambda: render(result, title=title, extra=extra), path, pictures)
 
 
 # ------------------------------------------------------------------------------------------- context

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
+from deconrec.data.files import write_file
 from deconrec.errors import MissingExtra
+from deconrec.report.slides import slides
 
 
 def rendered(template: str, **values: Any) -> str:
@@ -37,6 +41,24 @@ def rendered(template: str, **values: Any) -> str:
     environment.tests["rows"] = lambda section: hasattr(section, "rows")
     style = (resources.files("deconrec.report") / "templates" / "style.css").read_text(encoding="utf-8")
     return environment.get_template(template).render(style=Markup(style), **values)
+
+
+def write_page(text: Callable[[], str], path: str | Path, pictures: str | Path | None = None) -> Path:
+    """Write a page, whole at the end, with its figures as files beside it where a folder is named; gives its path.
+
+    Parameters
+    ----------
+    text: draws the page.
+    pictures: folder for the figures, each as .svg and .png; None = they stand in the page alone.
+
+    Raises
+    ------
+    MissingExtra: jinja2 or matplotlib is not installed.  FileError: a file cannot be written.
+    """
+    with slides(pictures, Path(path).stem):
+        page = text()
+    write_file(path, page)
+    return Path(path)
 
 
 def soft(name: str) -> Any:

@@ -11,7 +11,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
 
 from deconrec.errors import MissingExtra
+from deconrec.report.slides import keep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -188,24 +189,24 @@ def distribution(
         _ticks(ax.yaxis, 4)
         _frame(ax)
         ax.set_xlabel("outcome")
-        return inline(figure, key, alt)
+        return inline(figure, key, alt, [(name, colours[colour], "s") for name, _, colour in logs])
 
 
 def sweep(
     key: str,
     alt: str,
     x: Sequence[float] | Sequence[str],
-    lines: Sequence[Sequence[Triple]],
+    lines: Mapping[str, Sequence[Triple]],
     axis: str,
     direction: str,
 ) -> str:
-    """A metric against a setting, one line a method with its 95 % band."""
+    """A metric against a setting, one line a method with its 95 % band; `lines` by the method's name."""
     height = 290.0
     places: list[float] = [float(v) for v in x] if numeric(x) else [float(i) for i in range(len(x))]
     with drawing(WIDTH, height) as figure:
         ax = figure.add_axes((54 / WIDTH, 46 / height, 1 - 68 / WIDTH, 1 - 58 / height))
-        for turn, line in enumerate(lines):
-            colour, shape = SERIES[turn % len(SERIES)], _SHAPES[turn % len(_SHAPES)]
+        for turn, (name, line) in enumerate(lines.items()):
+            _, colour, shape = series(turn, name)
             rows = list(zip(places, line, strict=True))
             band = [(p, lo, hi) for p, (_, lo, hi) in rows if lo is not None and hi is not None]
             if band:
@@ -214,7 +215,7 @@ def sweep(
             known = [(p, m) for p, (m, _, _) in rows if m is not None]
             style: dict[str, Any] = {"color": colour, "lw": 1.8, "marker": shape, "ms": 6.5}
             ax.plot([p for p, _ in known], [m for _, m in known], mec=SURFACE, mew=0.8, **style)
-        _limits(ax, [v for line in lines for triple in line for v in triple], axis="y")
+        _limits(ax, [v for line in lines.values() for triple in line for v in triple], axis="y")
         if not numeric(x):
             ax.set_xticks(places, [_label(str(v), max(6, 56 // len(x))) for v in x])
         elif min(places) > 0 and max(places) >= 50 * min(places):
@@ -227,7 +228,8 @@ def sweep(
         _frame(ax)
         ax.set_xlabel(_label(axis, 60))
         ax.text(0, 1.02, direction, transform=ax.transAxes, color=MUTED, fontsize=11.5, va="bottom")
-        return inline(figure, key, alt)
+        legend = [series(turn, name) for turn, name in enumerate(lines)]
+        return inline(figure, key, alt, legend if len(legend) > 1 else ())
 
 
 def swatch(key: str, turn: int) -> str:
@@ -271,8 +273,11 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
         yield Figure(figsize=(width / 72, height / 72))
 
 
-def inline(figure: Figure, key: str, alt: str | None) -> str:
-    """The figure as an element for a page: no declarations, no name spaces, no size, its own ids."""
+def inline(figure: Figure, key: str, alt: str | None, legend: Sequence[tuple[str, str, str]] = ()) -> str:
+    """The figure as an element for a page: no declarations, no name spaces, no size, its own ids.
+
+    legend: (name, colour, marker) of what is drawn, for a copy that stands without the page's own.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(buffer.getvalue())
@@ -291,7 +296,14 @@ def inline(figure: Figure, key: str, alt: str | None) -> str:
     root.attrib |= {"class": "plot"} | (
         {"aria-hidden": "true"} if alt is None else {"role": "img", "aria-label": alt}
     )
+    if alt is not None:
+        keep(figure, alt, legend, _VARIABLES)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def series(turn: int, name: str) -> tuple[str, str, str]:
+    """(name, colour, marker) of the line in that place."""
+    return name, SERIES[turn % len(SERIES)], _SHAPES[turn % len(_SHAPES)]
 
 
 def _attribute(name: str, value: str, key: str) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deconrec.data.files import write_file
 from deconrec.experiments.results import Bounded, Sensitivity, higher_is_better
 from deconrec.report import plots
-from deconrec.report.page import rendered
+from deconrec.report.page import rendered, write_page
 from deconrec.report.reading import NONE
 
 if TYPE_CHECKING:
@@ -175,15 +174,15 @@ def draw(
         ax.spines[["right", "top"]].set_visible(False)
         ax.set_xlabel("odds ratio of hidden confounding, Gamma")
         ax.set_ylabel(axis)
-        return plots.inline(figure, key, alt)
+        legend = [(_who(row), plots.series(turn, "")[1], "") for turn, row in enumerate(rows)]
+        return plots.inline(figure, key, alt, legend if len(legend) > 1 else ())
 
 
-def write_sensitivity(found: Sensitivity, path: str | Path) -> Path:
-    """Write the page, whole at the end, and give its path.
+def write_sensitivity(found: Sensitivity, path: str | Path, pictures: str | Path | None = None) -> Path:
+    """Write the page, and its figures as files where `pictures` names a folder; gives the page's path.
 
     Raises
     ------
-    MissingExtra: jinja2 or matplotlib is not installed.  FileError: the file cannot be written.
+    MissingExtra: jinja2 or matplotlib is not installed.  FileError: a file cannot be written.
     """
-    write_file(path, render_sensitivity(found))
-    return Path(path)
+    return write_page(lambda: render_sensitivity(found), path, pictures)

@@ -6,9 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deconrec.data.files import write_file
 from deconrec.experiments.results import Tuned, TunedTrial
-from deconrec.report.page import rendered
+from deconrec.report.page import rendered, write_page
 from deconrec.report.plots import (
     ACCENT,
     GOOD,
@@ -199,12 +198,11 @@ def render_tuned(found: Tuned) -> str:
     )
 
 
-def write_tuned(found: Tuned, path: str | Path) -> Path:
-    """Write the page, whole at the end, and give its path.
+def write_tuned(found: Tuned, path: str | Path, pictures: str | Path | None = None) -> Path:
+    """Write the page, and its figures as files where `pictures` names a folder; gives the page's path.
 
     Raises
     ------
-    MissingExtra: jinja2 or matplotlib is not installed.  FileError: the file cannot be written.
+    MissingExtra: jinja2 or matplotlib is not installed.  FileError: a file cannot be written.
     """
-    write_file(path, render_tuned(found))
-    return Path(path)
+    return write_page(lambda: render_tuned(found), path, pictures)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deconrec.data.files import write_file
-from deconrec.errors import ParameterError
 from deconrec.experiments.results import Value, higher_is_better
 from deconrec.report import plots
-from deconrec.report.page import rendered
-from deconrec.report.pictures import COLOURS, SHAPES, figure_files
+from deconrec.report.page import rendered, write_page
 from deconrec.report.reading import NONE
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.table import Table
-
-SUFFIXES = (".png", ".svg")
 
 
 def table(found: Value) -> Table:
@@ -42,52 +35,6 @@ def _cell(found: Value, method: str, rows: int, *, interval: bool = True) -> str
     return f"{point.mean:.3f}{ends}"
 
 
-def check_picture(path: str | None) -> None:
-    """Refuse a picture of another kind before anything is computed.
-
-    Raises
-    ------
-    ParameterError.
-    """
-    if path is not None and Path(path).suffix.lower() not in SUFFIXES:
-        raise ParameterError(f"--picture must end in {' or '.join(SUFFIXES)}; got '{path}'.")
-
-
-def write_picture(found: Value, path: str | Path) -> Path:
-    """The curves as a .png or .svg file.
-
-    Raises
-    ------
-    MissingExtra: matplotlib is not installed.  ParameterError: another suffix.  FileError: it cannot be written.
-    """
-    check_picture(str(path))
-    contents = figure_files((5.6, 4.0), lambda figure: _draw(figure, found))
-    write_file(path, contents[Path(path).suffix.lower().lstrip(".")])
-    return Path(path)
-
-
-def _draw(figure: Figure, found: Value) -> None:
-    axes = figure.add_subplot()
-    for turn, name in enumerate(found.methods):
-        points = [p for p in found.points if p.method == name and p.mean is not None]
-        x, y = [p.rows for p in points], [float(p.mean or 0.0) for p in points]
-        colour, shape = COLOURS[turn % len(COLOURS)], SHAPES[turn % len(SHAPES)]
-        axes.plot(x, y, color=colour, marker=shape, lw=1.6, ms=5, label=name)
-        band = [(p.rows, p.low, p.high) for p in points if p.low is not None and p.high is not None]
-        if band:
-            rows, low, high = zip(*band, strict=True)
-            axes.fill_between(rows, low, high, color=colour, alpha=0.12, lw=0)
-    axes.set_xscale("symlog", linthresh=max(1, next((s for s in found.sizes if s), 1)))
-    axes.set_xticks(found.sizes, [f"{s:,}" for s in found.sizes])
-    axes.minorticks_off()
-    axes.set_xlabel("randomised ratings that train")
-    arrow = "higher is better" if higher_is_better(found.metric) else "lower is better"
-    axes.set_ylabel(f"{found.metric} ({arrow})")
-    name = textwrap.shorten(found.dataset.replace("+", " +"), 70, placeholder=" ...")
-    figure.suptitle(f"What randomised ratings are worth\n{name}", fontsize=9, x=0.01, ha="left")
-    axes.legend(loc="best")
-
-
 def render_value(found: Value) -> str:
     """The page of a record.
 
@@ -96,10 +43,10 @@ def render_value(found: Value) -> str:
     MissingExtra: jinja2 or matplotlib is not installed.
     """
     direction = "higher is better ↑" if higher_is_better(found.metric) else "lower is better ↓"
-    lines = []
+    lines = {}
     for name in found.methods:
         each = [found.point(name, rows) for rows in found.sizes]
-        lines.append([(None, None, None) if p is None else (p.mean, p.low, p.high) for p in each])
+        lines[name] = [(None, None, None) if p is None else (p.mean, p.low, p.high) for p in each]
     drawn = plots.sweep(
         "value",
         f"{found.metric} over randomised ratings that train, a line a method",
@@ -144,15 +91,14 @@ def render_value(found: Value) -> str:
     )
 
 
-def write_value(found: Value, path: str | Path) -> Path:
-    """Write the page, whole at the end, and give its path.
+def write_value(found: Value, path: str | Path, pictures: str | Path | None = None) -> Path:
+    """Write the page, and its figures as files where `pictures` names a folder; gives the page's path.
 
     Raises
     ------
-    MissingExtra: jinja2 or matplotlib is not installed.  FileError: the file cannot be written.
+    MissingExtra: jinja2 or matplotlib is not installed.  FileError: a file cannot be written.
     """
-    write_file(path, render_value(found))
-    return Path(path)
+    return write_page(lambda: render_value(found), path, pictures)
 
 
 def signed(x: float) -> str:
