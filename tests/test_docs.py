@@ -71,9 +71,10 @@ def test_generated_pages_are_fresh(generate: Any) -> None:
 def test_records_are_of_the_commands_that_stand_there(generate: Any) -> None:
     import json
 
-    for name in generate.MEASURED:
-        record = json.loads((generate.RECORDS / f"{name}.json").read_text())
-        assert record["command"] == generate.command_of(name), "run `python docs/generate.py --measure`"
+    comparisons = script("comparisons")
+    for name in comparisons.MEASURED:
+        record = json.loads((comparisons.RECORDS / f"{name}.json").read_text())
+        assert record["command"] == comparisons.command_of(name), "run `python docs/generate.py --measure`"
 
 
 def test_a_generated_block_is_replaced_whole(generate: Any) -> None:
@@ -172,7 +173,7 @@ def test_every_nuisance_and_its_parameters_are_documented() -> None:
 
 def test_every_command_and_option_is_documented(generate: Any) -> None:
     names = []
-    for name, command in generate.commands():
+    for name, command in script("commands").commands():
         names.append(name)
         text = section("commands.md", name.replace(" ", "-"))
         options = [

@@ -157,19 +157,32 @@ def _panels(figure: Figure, result: Reproduction, reading: Reading, metric: str)
     figure.supxlabel("; ".join(says), fontsize=8)
 
 
+def _across(reading: Reading) -> str | None:
+    """The dial that pictures with panels are drawn over: of those that are numbers, the one with most values."""
+    values = {n: {s[n] for s in reading.settings if n in s} for n in reading.dials}
+    numbers = [n for n, found in values.items() if numeric(list(found))]
+    return max(numbers, key=lambda n: len(values[n])) if numbers else None  # of equals, the first
+
+
 def _groups(reading: Reading) -> dict[str, list[Setting]]:
-    """Settings over the first dial, where it is a number, by what the other dials say; {} with one dial."""
-    if len(reading.dials) < 2 or not numeric([s.get(reading.dials[0]) for s in reading.settings]):
+    """Settings over the dial across, by what the other dials say; {} with one dial."""
+    across = _across(reading)
+    if len(reading.dials) < 2 or across is None:
         return {}
     groups: dict[str, list[Setting]] = {}
     for setting in reading.settings:
-        others = {n: setting[n] for n in reading.dials[1:] if n in setting}
+        others = {n: setting[n] for n in reading.dials if n != across and n in setting}
         groups.setdefault(described(others), []).append(setting)
     return groups if max(map(len, groups.values())) > 1 else {}
 
 
 def _grouped(figure: Figure, reading: Reading, metric: str, groups: Mapping[str, Sequence[Setting]]) -> None:
-    """A panel a group of settings, the methods' lines over the first dial in each, on one scale."""
+    """A panel a group of settings, the methods' lines over the dial across in each, on one scale.
+
+    A method that was run at one value only, because the dial is nothing to it, is drawn through.
+    """
+    across = _across(reading)
+    assert across is not None
     columns = min(3, len(groups))
     rows = math.ceil(len(groups) / columns)
     figure.set_size_inches(max(5.6, 3.6 * columns), 3.0 * rows + 1.4)
@@ -177,7 +190,7 @@ def _grouped(figure: Figure, reading: Reading, metric: str, groups: Mapping[str,
     for axes, (name, settings) in zip(grid, groups.items(), strict=False):
         for turn, method in enumerate(reading.methods):
             known = [
-                (float(s[reading.dials[0]]), r)
+                (float(s[across]), r)
                 for s in settings
                 if (r := reading.summary(method, metric, s)) is not None and r.mean is not None
             ]
@@ -187,12 +200,14 @@ def _grouped(figure: Figure, reading: Reading, metric: str, groups: Mapping[str,
             x, y = zip(*sorted((p, r.mean or 0.0) for p, r in known), strict=True)
             shape, dash = SHAPES[turn % len(SHAPES)], DASHES[turn // len(COLOURS) % len(DASHES)]
             axes.plot(x, y, dash, marker=shape, ms=4.5, lw=1.4, label=folded(method), **style)
+            if len(known) == 1 < len(settings):
+                axes.axhline(y[0], ls=":", lw=1.2, **style)
             band = sorted((p, r.low, r.high) for p, r in known if r.low is not None and r.high is not None)
             if band:
                 axes.fill_between(*zip(*band, strict=True), alpha=0.12, lw=0, **style)
         axes.set_title(name, fontsize=8, loc="left")
-        axes.set_xticks(sorted({float(s[reading.dials[0]]) for s in settings}))
-        axes.set_xlabel(reading.dials[0])
+        axes.set_xticks(sorted({float(s[across]) for s in settings}))
+        axes.set_xlabel(across)
     for axes in grid[len(groups) :]:
         axes.set_axis_off()
     grid[0].set_ylabel(metric)
