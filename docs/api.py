@@ -97,7 +97,7 @@ OBJECTS = {
         "Answers in batches, as scikit-learn estimators, and from logs of served lists. In guides: "
         "[Models](../../guides/models.md), [Serving](../../guides/serving.md).",
         (
-            *("batch.recommend_to", "batch.predict_to", "batch.Written"),
+            *("batch.recommend_to", "batch.predict_to", "batch.Columns", "batch.Written"),
             *("adapters.sklearn.RatingClassifier", "adapters.sklearn.RatingRegressor"),
             *("serving.served.served_log", "serving.served.read_lists", "serving.served.Served"),
         ),

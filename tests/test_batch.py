@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from deconrec import batch
-from deconrec.batch import predict_to, recommend_to
+from deconrec.batch import Columns, predict_to, recommend_to
 from deconrec.checks.fixtures import confounded, impressions
 from deconrec.data.tables import read_table
 from deconrec.errors import DataError, FileError, ParameterError
@@ -103,14 +103,34 @@ def test_pairs_under_names_of_their_own(model, saved, tmp_path):
         saved,
         tmp_path / "mine.csv",
         tmp_path / "b.parquet",
-        user="uid",
-        item="sku",
-        delimiter=";",
+        columns=Columns("uid", "sku", delimiter=";"),
         part_rows=100,
     )
     assert pl.read_parquet(tmp_path / "a.parquet").equals(pl.read_parquet(tmp_path / "b.parquet"))
     with pytest.raises(DataError, match="Say which columns hold the ids"):
-        predict_to(saved, tmp_path / "mine.csv", tmp_path / "c.parquet", delimiter=";")
+        predict_to(saved, tmp_path / "mine.csv", tmp_path / "c.parquet", columns=Columns(delimiter=";"))
+
+
+def test_users_and_history_under_names_of_their_own(model, saved, tmp_path):
+    users = pl.DataFrame({"user_id": ["u003", "new", "nobody"]})
+    history = history_of(model, tmp_path / "history.csv")
+    own = read_table(history, "history").rename({"user_id": "uid", "item_id": "sku", "rating": "stars"})
+    own.write_csv(tmp_path / "own.csv", separator=";")
+    users.write_csv(tmp_path / "users.csv")
+    users.rename({"user_id": "uid"}).write_csv(tmp_path / "mine.csv", separator=";")
+    called = Columns("uid", "sku", "stars", ";")
+    recommend_to(saved, tmp_path / "a.csv", users=tmp_path / "users.csv", history=history, k=3)
+    recommend_to(
+        saved,
+        tmp_path / "b.csv",
+        users=tmp_path / "mine.csv",
+        history=tmp_path / "own.csv",
+        columns=called,
+        k=3,
+    )
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    with pytest.raises(DataError, match="--user"):
+        recommend_to(saved, tmp_path / "c.csv", users=tmp_path / "mine.csv")
 
 
 def test_users_of_a_file_and_users_that_are_folded_in(model, saved, tmp_path):

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,22 @@ class Written:
     counts: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of the tables are called, and what stands between the fields of a CSV file."""
+
+    user: str = "user_id"
+    item: str = "item_id"
+    rating: str = "rating"
+    delimiter: str = ","
+
+    def table(self, path: str | Path, what: str) -> pl.DataFrame:
+        """A table whole, with our names in place of these."""
+        found = read_table(path, what, delimiter=self.delimiter, ids=(self.user, self.item))
+        ours = {self.user: "user_id", self.item: "item_id", self.rating: "rating"}
+        return found.rename({theirs: name for theirs, name in ours.items() if theirs in found.columns})
+
+
 def check_output(path: str | Path) -> None:
     """Refuse an ending that is not written, or a folder that is not there, before any work is done.
 
@@ -71,6 +87,7 @@ def recommend_to(
     exclude_seen: bool = True,
     history: str | Path | None = None,
     features: str | Path | None = None,
+    columns: Columns = Columns(),
     explore: str | None = None,
     epsilon: float = 0.1,
     temperature: float = 0.1,
@@ -86,6 +103,7 @@ def recommend_to(
     users: a table with user_id; None = every user of the history and the features, or, without them, of the model.
     k, exclude_seen, explore, epsilon, temperature, seed: see `Estimator.recommend`.
     history, features: tables of users to fold in, see `Estimator.predict`; they are held in memory.
+    columns: of the users and the history.
     part_rows: rows of a part, about: what a kill may cost, and what is held at once.
     advance: called with (parts done, parts in all).
 
@@ -103,18 +121,11 @@ def recommend_to(
         "seed": seed,
     }
     files = {"users": users, "history": history, "features": features}
-    with _work(out, model, "recommend", options | {"part_rows": part_rows}, files) as work:
+    read = {"part_rows": part_rows, "columns": asdict(columns)}
+    with _work(out, model, "recommend", options | read, files) as work:
         fitted = load_model(model)
-        given = given_tables(history, features)
-        wanted = None
-        if users is not None:
-            table = read_table(users, "the users")
-            if "user_id" not in table.columns:
-                raise DataError(
-                    f"the users need the column user_id; got {table.columns}. Rename yours to this."
-                )
-            wanted = table["user_id"]
-        raw, _ = fitted._asked(wanted, given["history"], given["features"])
+        given = given_tables(history, features, columns)
+        raw = asked_users(fitted, users, given, columns)
         size = max(1, part_rows // max(1, min(k, len(fitted.items_))))
         total = max(1, -(-len(raw) // size))
         for part in range(total):
@@ -135,9 +146,7 @@ def predict_to(
     *,
     history: str | Path | None = None,
     features: str | Path | None = None,
-    user: str = "user_id",
-    item: str = "item_id",
-    delimiter: str = ",",
+    columns: Columns = Columns(),
     part_rows: int = ROWS,
     advance: Advance | None = None,
 ) -> Written:
@@ -146,7 +155,7 @@ def predict_to(
     Parameters
     ----------
     pairs: a CSV, Parquet or RecBole file with ids of users and items (and the context of impressions), read in batches.
-    user, item: names of the columns of ids in `pairs`. delimiter: between its fields, where it is a CSV file.
+    columns: of the pairs and the history.
     model, history, features, part_rows, advance: see `recommend_to`.
 
     Raises
@@ -155,11 +164,12 @@ def predict_to(
     """
     check_output(out)
     files = {"pairs": pairs, "history": history, "features": features}
-    read = {"part_rows": part_rows, "user": user, "item": item, "delimiter": delimiter}
+    user, item = columns.user, columns.item
+    read = {"part_rows": part_rows, "columns": asdict(columns)}
     with _work(out, model, "predict", read, files) as work:
         fitted = load_model(model)
-        given = given_tables(history, features)
-        opened = open_batches(pairs, "the pairs", delimiter=delimiter)
+        given = given_tables(history, features, columns)
+        opened = open_batches(pairs, "the pairs", delimiter=columns.delimiter)
         context = () if fitted.context_ is None else fitted.context_.names
         wanted = [user, item, *(c for c in context if c not in (user, item))]
         missing = [c for c in wanted if c not in opened.columns]
@@ -182,26 +192,34 @@ def predict_to(
         return Written(written, total, work.resumed, work.sources(total))
 
 
-def given_tables(history: str | Path | None, features: str | Path | None) -> dict[str, Any]:
+def given_tables(
+    history: str | Path | None, features: str | Path | None, columns: Columns = Columns()
+) -> dict[str, Any]:
     """The tables of users to fold in, read once."""
     return {
-        "history": None if history is None else read_table(history, "the history"),
-        "features": None if features is None else read_table(features, "the features", ids=None),
+        "history": None if history is None else columns.table(history, "the history"),
+        "features": None
+        if features is None
+        else read_table(features, "the features", ids=None, delimiter=columns.delimiter),
     }
 
 
-def asked_users(fitted: Estimator, users: str | Path | None, given: Mapping[str, Any]) -> pl.Series:
+def asked_users(
+    fitted: Estimator, users: str | Path | None, given: Mapping[str, Any], columns: Columns = Columns()
+) -> pl.Series:
     """Raw ids of the users of a table, or of every user that is folded in, or else of the model.
 
     Raises
     ------
-    DataError: no column user_id.
+    DataError: no column of users.
     """
     wanted = None
     if users is not None:
-        table = read_table(users, "the users")
+        table = columns.table(users, "the users")
         if "user_id" not in table.columns:
-            raise DataError(f"the users need the column user_id; got {table.columns}. Rename yours to this.")
+            raise DataError(
+                f"the users need the column {columns.user}; got {table.columns}. Say which holds the ids (--user)."
+            )
         wanted = table["user_id"]
     return fitted._asked(wanted, given["history"], given["features"])[0]
 

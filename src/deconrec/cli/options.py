@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deconrec.cli.output import STATE
+
+if TYPE_CHECKING:
+    from deconrec.batch import Columns
 
 
 def _quiet(value: bool) -> bool:
@@ -40,7 +43,7 @@ Track = Annotated[
 ]
 History = Annotated[
     str | None,
-    typer.Option("--history", metavar="FILE", help="Rows user_id, item_id, rating of users to fold in."),
+    typer.Option("--history", metavar="FILE", help="Ratings (user, item, rating) of users to fold in."),
 ]
 Features = Annotated[
     str | None,
@@ -99,6 +102,14 @@ def check_pictures(pictures: str | None, report: str | None) -> None:
 
     if pictures is not None and report is None:
         raise ParameterError("--pictures are those of the report; add --report FILE.html.")
+
+
+def columns_of(user: str | None, item: str | None, rating: str | None, delimiter: str | None) -> Columns:
+    """How the tables that a model answers for are read; what is not said is as in a log of our own."""
+    from deconrec.batch import Columns
+
+    said = {"user": user, "item": item, "rating": rating, "delimiter": delimiter}
+    return Columns(**{name: text for name, text in said.items() if text is not None})
 
 
 def split_names(text: str) -> list[str]:

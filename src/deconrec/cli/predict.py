@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Delimiter, Features, History, Item, Quiet, User, threads
+from deconrec.cli.options import Delimiter, Features, History, Item, Quiet, Rating, User, columns_of, threads
 
 
 def predict(
@@ -20,6 +20,7 @@ def predict(
     features: Features = None,
     user: User = None,
     item: Item = None,
+    rating: Rating = None,
     delimiter: Delimiter = None,
     quiet: Quiet = False,
 ) -> None:
@@ -39,9 +40,7 @@ def predict(
             out,
             history=history,
             features=features,
-            user=user or "user_id",
-            item=item or "item_id",
-            delimiter=delimiter or ",",
+            columns=columns_of(user, item, rating, delimiter),
             advance=advance,
         )
     parts = ", ".join(f"{count:,} {source}" for source, count in done.counts.items())

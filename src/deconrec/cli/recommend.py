@@ -7,10 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Features, History, Quiet, Seed, threads
+from deconrec.cli.options import (
+    Delimiter,
+    Features,
+    History,
+    Item,
+    Quiet,
+    Rating,
+    Seed,
+    User,
+    columns_of,
+    threads,
+)
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from deconrec.batch import Columns
 
 SHOWN = 5  # users on the screen
 
@@ -20,7 +33,9 @@ def recommend(
     out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="Parquet or CSV to write.")] = None,
     users: Annotated[
         str | None,
-        typer.Option("--users", metavar="FILE", help="CSV or Parquet with user_id (default: every user)."),
+        typer.Option(
+            "--users", metavar="FILE", help="CSV or Parquet with ids of users (default: every user)."
+        ),
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Items a user.")] = 20,
     include_seen: Annotated[
@@ -28,6 +43,10 @@ def recommend(
     ] = False,
     history: History = None,
     features: Features = None,
+    user: User = None,
+    item: Item = None,
+    rating: Rating = None,
+    delimiter: Delimiter = None,
     explore: Annotated[
         str | None,
         typer.Option(
@@ -59,8 +78,9 @@ def recommend(
         "temperature": temperature,
         "seed": seed,
     }
+    columns = columns_of(user, item, rating, delimiter)
     if out is None:
-        show_recommendations(_first(model, users, history, features, options))
+        show_recommendations(_first(model, users, history, features, columns, options))
         return
     from deconrec.batch import check_output, recommend_to
     from deconrec.cli.output import parts_bar
@@ -69,22 +89,34 @@ def recommend(
     threads()
     with parts_bar("recommending") as advance:
         done = recommend_to(
-            model, out, users=users, history=history, features=features, advance=advance, **options
+            model,
+            out,
+            users=users,
+            history=history,
+            features=features,
+            columns=columns,
+            advance=advance,
+            **options,
         )
     again = f"; {done.resumed} of {done.parts} parts were there already" if done.resumed else ""
     output.say(f"{done.rows:,} recommendations for {done.counts['users']:,} users in {out}{again}")
 
 
 def _first(
-    model: str, users: str | None, history: str | None, features: str | None, options: dict[str, Any]
+    model: str,
+    users: str | None,
+    history: str | None,
+    features: str | None,
+    columns: Columns,
+    options: dict[str, Any],
 ) -> pl.DataFrame:
     """Recommendations for the first users only, which is what a screen shows."""
     from deconrec.batch import asked_users, given_tables
     from deconrec.saving import load_model
 
     fitted = load_model(model)
-    given = given_tables(history, features)
-    raw = asked_users(fitted, users, given)
+    given = given_tables(history, features, columns)
+    raw = asked_users(fitted, users, given, columns)
     threads()
     return fitted.recommend(raw.head(SHOWN), unknown="fallback", **given, **options)
 
