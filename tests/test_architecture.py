@@ -43,6 +43,7 @@ LADDER: dict[str, float] = {
     "references": -1,
     "pairs": -1,
     "records": -1,
+    "threads": -1,
 }
 
 # One rung, several files that make one concept together.

@@ -13,8 +13,8 @@ from deconrec.data.dataset import Dataset
 from deconrec.data.files import write_file
 from deconrec.experiments.compare import compare
 from deconrec.experiments.results import Result, higher_is_better
-from deconrec.experiments.runs import one_thread
 from deconrec.methods import make
+from deconrec.threads import one_thread
 
 WORLD = "sim-pairs:confounding=2+n_users=600+n_items=300+exposure_rate=0.08+unbiased_share=0.1"
 # The error of the predicted outcome first: a hidden confounder shifts levels more than it shuffles ranks.

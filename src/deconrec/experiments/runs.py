@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -22,6 +21,7 @@ from deconrec.experiments.search import Tried, named_settings, shared_search, tr
 from deconrec.exposure.known import KnownConfounder, with_confounder
 from deconrec.methods import make
 from deconrec.records import finite
+from deconrec.threads import one_thread
 
 Select = Literal["biased", "unbiased", "within-exposure"]
 SELECTS: tuple[str, ...] = get_args(Select)
@@ -107,19 +107,6 @@ class Desk:
 
 
 DESK = Desk()  # of this process
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread: runs are compared, and their machine may be shared."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def prepared(name: str, params: Mapping[str, Any] | None = None, seed: int | None = None) -> Estimator:

@@ -21,6 +21,7 @@ from deconrec.losses.elbo import annealed, bernoulli_log_likelihood, multinomial
 from deconrec.nn.vae import SparseLinear, decoder, kl_to_standard, sample
 from deconrec.pairs import NO_TABLES, Batch, Rows
 from deconrec.random import seed_sequence
+from deconrec.threads import one_thread
 from deconrec.training.program import Adam, Nets, Phase, Step, Terms
 from deconrec.training.samplers import Blocks, Source, user_rows
 from deconrec.training.trainer import Trainer
@@ -89,16 +90,12 @@ _FITTED: dict[tuple[str, int, int, int], Decoders] = {}
 def fit_decoders(raw: Dataset, n_factors: int, epochs: int, seed: int) -> Decoders:
     """Fit both decoders to the biased log of a data set; the same arguments in one process are fitted once.
 
-    One torch thread, so that the bits do not depend on how many the process has.
+    One thread, so that the bits do not depend on how many the process has.
     """
     key = raw.fingerprint, n_factors, epochs, seed
     if key not in _FITTED:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             fitted = _fit(raw, n_factors, epochs, seed)
-        finally:
-            torch.set_num_threads(threads)
         while len(_FITTED) >= KEPT:
             del _FITTED[next(iter(_FITTED))]
         _FITTED[key] = fitted
