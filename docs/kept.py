@@ -66,7 +66,16 @@ LEVELS = {  # of Table 2 of paper 1: an experiment, and what its worlds are call
     "deep-deconf/table2-simulated": "simulated",
     "deep-deconf/table2-ml": "ML-causal",
 }
-LEVELLED = ("popularity", "wmf", "concat-vae", "deep-deconf", "grounded-gp")
+LEVELLED = (
+    "popularity",
+    "wmf",
+    "deconf-mf",
+    "concat-vae",
+    "deep-deconf",
+    "deep-deconf:exposure=known",
+    "grounded-gp",
+)
+ORACLE = "`deep-deconf` given the true confounder"
 CONTROLS = {"concat-vae": "without z", "deep-deconf:permuted=true": "with another user's z"}
 
 
@@ -92,7 +101,7 @@ def confounding_levels() -> str:
             row += [f"{means[m]:.4f}" if m in means else "" for m in LEVELLED]
             row += [_contrast(digest, control, setting) for control in CONTROLS]
             rows.append(row)
-    head = ["worlds, gamma_theta", *(f"`{m}`" for m in LEVELLED)]
+    head = ["worlds, gamma_theta", *(ORACLE if "known" in m else f"`{m}`" for m in LEVELLED)]
     head += [f"`deep-deconf` less itself {said}" for said in CONTROLS.values()]
     note = (
         "`recall_capped@20/full`, means over 10 seeds, each a world or a draw of its own, parameters and epochs chosen "

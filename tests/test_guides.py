@@ -226,3 +226,35 @@ def test_the_record_of_impressions_is_what_is_measured() -> None:
     again = guide.runs(1.0, [0], ("mf", "mf-combined"))
     for method, (error,) in again.items():
         assert error == pytest.approx(record["errors"]["1"][method][0], rel=0.05)
+
+
+def test_results_on_deep_deconf_say_what_is_so() -> None:
+    """The sentences of docs/results.md that stand or fall with the kept runs."""
+    kept = DOCS.parent / "experiments" / "results"
+    table = json.loads((kept / "deep-deconf" / "table2-simulated.json").read_text())
+    recall = {
+        (s["setting"]["gamma_theta"], s["method"]): s["mean"]
+        for s in table["summary"]
+        if s["metric"] == "recall_capped@20/full" and s["setting"]["selection"] == "validation"
+    }
+    own, without, oracle = "deep-deconf", "concat-vae", "deep-deconf:exposure=known"
+    assert all(recall[g, own] > recall[g, without] for g in (0.7, 0.9))
+    assert all(recall[g, own] > recall[g, "deep-deconf:permuted=true"] for g in (0.7, 0.9))
+    assert recall[0.1, own] < recall[0.1, without]
+    assert recall[0.3, own] <= recall[0.3, "deep-deconf:permuted=true"]
+    assert recall[0.1, oracle] < recall[0.1, without]
+    others = {m for _, m in recall} - {oracle}
+    assert all(recall[g, oracle] > 1.25 * max(recall[g, m] for m in others) for g in (0.5, 0.7, 0.9))
+    assert all(recall[g, m] > recall[g, own] for g in (0.7, 0.9) for m in ("wmf", "deconf-mf"))
+    duality = json.loads((kept / "studies" / "duality.json").read_text())
+    over = {
+        (s["setting"]["normalize_theta"], s["setting"]["gamma_theta"], s["method"]): s["mean"]
+        for s in duality["summary"]
+        if s["metric"] == "recall_capped@20/full"
+    }
+    levels = (0.1, 0.3, 0.5, 0.7, 0.9)
+    for method in ("wmf", "wmf:reads=exposures", own):
+        course = [over[True, g, method] for g in levels]
+        assert course == sorted(course)
+    ratings = [over[False, g, "wmf"] - over[False, g, "wmf:reads=exposures"] for g in levels]
+    assert ratings[0] > 0 > max(ratings[2:])
