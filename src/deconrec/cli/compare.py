@@ -15,6 +15,7 @@ from deconrec.cli.options import (
     Root,
     Track,
     check_pictures,
+    resumable,
     split_names,
     threads,
 )
@@ -85,7 +86,7 @@ def compare(
         "trials": trials,
         "select": select,
     }
-    with tracked(tracker, f"compare {data}", about) as noted:
+    with resumable(json, report) as kept, tracked(tracker, f"compare {data}", about) as noted:
         result = run(
             data,
             split_names(methods),
@@ -100,18 +101,21 @@ def compare(
             workers=workers,
             root=root,
             progress=not quiet,
+            resume=kept,
         )
+        if resumed := result.environment["resumed"]:
+            output.say(f"{resumed} runs and trials of an earlier, stopped run were there already")
         for row in result.runs:
             noted.metrics({f"{row.method}/{name}": value for name, value in row.metrics.items()}, row.seed)
         noted.metrics({f"mean/{s.method}/{s.metric}": s.mean for s in result.summary if not s.setting})
-    if json:
-        output.write_json(result.to_json(), json)
-    if json != "-":
-        show_result(result)
-    if report:
-        from deconrec.report.html import write_report
+        if json:
+            output.write_json(result.to_json(), json)
+        if json != "-":
+            show_result(result)
+        if report:
+            from deconrec.report.html import write_report
 
-        output.say(f"report: {write_report(result, report, pictures=pictures)}")
+            output.say(f"report: {write_report(result, report, pictures=pictures)}")
 
 
 def show_result(result: object) -> None:

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error_line(str(error))
         code = 2
     except KeyboardInterrupt:
-        error_line("stopped; no output was written")
+        error_line("stopped; no output was written (what resumes goes on with the same command)")
         code = 1
     except BrokenPipeError:  # the reader of a pipe went away: that is its right
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

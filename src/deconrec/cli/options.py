@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -110,6 +113,18 @@ def columns_of(user: str | None, item: str | None, rating: str | None, delimiter
 
     said = {"user": user, "item": item, "rating": rating, "delimiter": delimiter}
     return Columns(**{name: text for name, text in said.items() if text is not None})
+
+
+@contextmanager
+def resumable(json: str | None, report: str | None) -> Iterator[Path | None]:
+    """The file that keeps runs, .NAME.runs.jsonl beside the first output asked for; it goes once all is there."""
+    target = next((Path(f) for f in (json, report) if f not in (None, "-")), None)
+    if target is None:
+        yield None
+        return
+    path = target.with_name(f".{target.name}.runs.jsonl")
+    yield path
+    path.unlink(missing_ok=True)
 
 
 def split_names(text: str) -> list[str]:

@@ -14,6 +14,7 @@ from deconrec.cli.options import (
     Report,
     Root,
     check_pictures,
+    resumable,
     split_names,
     split_numbers,
     threads,
@@ -60,21 +61,25 @@ def value(
     from deconrec.report.value import table, write_value
 
     threads()
-    found = run(
-        data,
-        METHODS if methods is None else split_names(methods),
-        shares=SHARES if shares is None else split_numbers(shares, "--shares"),
-        seeds=range(seed, seed + seeds),
-        metric=metric,
-        workers=workers,
-        root=root,
-        progress=not quiet,
-    )
-    if json:
-        output.write_json(found.to_json(), json)
-    if json != "-":
-        output.show(table(found))
-        for sentence in (*found.answer, *(f"missing: {m}" for m in found.missing)):
-            output.say(sentence)
-    if report is not None:
-        output.say(f"report: {write_value(found, report, pictures)}")
+    with resumable(json, report) as kept:
+        found = run(
+            data,
+            METHODS if methods is None else split_names(methods),
+            shares=SHARES if shares is None else split_numbers(shares, "--shares"),
+            seeds=range(seed, seed + seeds),
+            metric=metric,
+            workers=workers,
+            root=root,
+            progress=not quiet,
+            resume=kept,
+        )
+        if resumed := found.environment["resumed"]:
+            output.say(f"{resumed} runs of an earlier, stopped run were there already")
+        if json:
+            output.write_json(found.to_json(), json)
+        if json != "-":
+            output.show(table(found))
+            for sentence in (*found.answer, *(f"missing: {m}" for m in found.missing)):
+                output.say(sentence)
+        if report is not None:
+            output.say(f"report: {write_value(found, report, pictures)}")

@@ -20,7 +20,8 @@ from deconrec.data.split import Parts
 from deconrec.errors import ParameterError
 from deconrec.experiments.impressions import chosen_metrics
 from deconrec.experiments.judge import Outcome, Unit, judge, letters, lifts
-from deconrec.experiments.pool import Job, progress_bar, run_jobs
+from deconrec.experiments.memory import Memory
+from deconrec.experiments.pool import Job, progress_bar
 from deconrec.experiments.readiness import check_comparable, crowded
 from deconrec.experiments.results import Distribution, Result
 from deconrec.experiments.runs import (
@@ -58,6 +59,7 @@ def compare(
     workers: int = 1,
     root: str | Path | None = None,
     progress: bool = False,
+    resume: str | Path | None = None,
 ) -> Result:
     """Fit and evaluate methods over seeds, and test their differences.
 
@@ -83,6 +85,8 @@ def compare(
     workers: processes.
     root: folder of the public data sets.
     progress: show a progress bar on a terminal.
+    resume: a file (.jsonl) that keeps each run and trial as it is made: stopped at any moment, the same call goes on
+        from it, to the same result. It is yours to remove. None = nothing is kept.
 
     Draw the result with `deconrec.write_report(result, path)`; `print(result.to_json())` is its record.
 
@@ -142,7 +146,8 @@ def compare(
     parts = plan.split(first, truth, numbers[0])
     check_methods({name: make(name) for name in names}, first, truth, parts, plan)
     started = time.perf_counter()
-    outcomes, found = _run_all(plan, names, numbers, workers, progress)
+    memory = Memory(resume, {"data": first.fingerprint, "versions": environment()["versions"]})
+    outcomes, found = _run_all(plan, names, numbers, workers, progress, memory)
     runs = [outcomes[name, seed].run for name in names for seed in numbers]
     unit = unit_of(opened, parts)
     summary, tests = judge(outcomes, names, numbers, plan.metrics, unit)
@@ -156,7 +161,8 @@ def compare(
         runs=runs,
         summary=summary,
         tests=tests,
-        environment=environment() | {"seconds": time.perf_counter() - started, "workers": workers},
+        environment=environment()
+        | {"seconds": time.perf_counter() - started, "workers": workers, "resumed": memory.known},
         distribution=distribution_of(first, truth),
         letters={m: letters(m, names, summary, tests) for m in plan.metrics},
         lifts=lifts(outcomes, names, yardsticks_of(names), numbers, plan.metrics, unit),
@@ -165,7 +171,12 @@ def compare(
 
 # ---------------------------------------------------------------------- running
 def _run_all(
-    plan: Plan, names: Sequence[str], seeds: Sequence[int], workers: int, progress: bool
+    plan: Plan,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    workers: int,
+    progress: bool,
+    memory: Memory,
 ) -> tuple[dict[tuple[str, int], Outcome], dict[str, Searched]]:
     """Outcomes by method and seed, and the shared searches by method."""
     out: dict[tuple[str, int], Outcome] = {}
@@ -222,7 +233,7 @@ def _run_all(
     DESK.clear()
     try:
         with progress_bar(total if progress else None) as advance:
-            run_jobs(first, then, workers)
+            memory.run(first, then, workers)
     finally:
         DESK.clear()
     return out, found

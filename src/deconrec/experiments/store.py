@@ -42,16 +42,23 @@ class Store:
     lines: of this experiment.
     beside: of the others, where they are readable; nothing is written to their files.
 
+    Parameters
+    ----------
+    path: the file.  say: is told what cannot be read.
+    beside: False = the files that lie beside it are none of its business.
+
     Raises
     ------
     FileError: a line in the middle of the file is no record.
     """
 
-    def __init__(self, path: str | Path, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self, path: str | Path, say: Callable[[str], None] = lambda text: None, *, beside: bool = True
+    ) -> None:
         self.path = Path(path)
         self.lines: dict[str, dict[str, Any]] = {}
         self.beside: dict[str, dict[str, Any]] = {}
-        for other in sorted(self.path.parent.glob("*.jsonl")):
+        for other in sorted(self.path.parent.glob("*.jsonl")) if beside else ():
             if other != self.path:
                 try:
                     self.beside |= _read(other)[0]

@@ -20,7 +20,8 @@ from deconrec.evaluation import statistics
 from deconrec.experiments.compare import environment, protocol_of, unit_of
 from deconrec.experiments.impressions import chosen_metrics
 from deconrec.experiments.judge import Outcome, Unit, contrast, judge
-from deconrec.experiments.pool import Job, progress_bar, run_jobs
+from deconrec.experiments.memory import Memory
+from deconrec.experiments.pool import Job, progress_bar
 from deconrec.experiments.results import Gain, Point, Value, higher_is_better
 from deconrec.experiments.runs import DESK, Plan, check_methods, run_one
 from deconrec.methods import make
@@ -42,6 +43,7 @@ def value(
     workers: int = 1,
     root: str | Path | None = None,
     progress: bool = False,
+    resume: str | Path | None = None,
 ) -> Value:
     """Methods over the share of the randomised log that they are given.
 
@@ -54,7 +56,7 @@ def value(
         fixed test log.
     seeds: a number (0, 1, ...) or the seeds.
     metric: one name; None = the protocol's headline.
-    workers, root, progress: as of `compare`.
+    workers, root, progress, resume: as of `compare`.
 
     Raises
     ------
@@ -83,6 +85,7 @@ def value(
     plans = {s: _at(plan, first, s, sizes) for s in sizes}
     jobs, missing = _jobs(plans, opened, names, numbers)
     started = time.perf_counter()
+    memory = Memory(resume, {"data": first.fingerprint, "versions": environment()["versions"]})
     outcomes: dict[tuple[float, str, int], Outcome] = {}
     DESK.clear()
     try:
@@ -93,10 +96,10 @@ def value(
                 advance(job.label[1])
                 return []
 
-            run_jobs(jobs, then, workers)
+            memory.run(jobs, then, workers)
     finally:
         DESK.clear()
-    return _record(plans, opened, names, numbers, chosen, outcomes, missing, started)
+    return _record(plans, opened, names, numbers, chosen, outcomes, missing, started, memory.known)
 
 
 def _check(names: list[str], sizes: list[float], numbers: list[int], workers: int) -> None:
@@ -157,6 +160,7 @@ def _record(
     outcomes: dict[tuple[float, str, int], Outcome],
     missing: list[str],
     started: float,
+    resumed: int,
 ) -> Value:
     data, truth = opened.draw(seeds[0])
     points: list[Point] = []
@@ -184,7 +188,7 @@ def _record(
         gains=gains,
         answer=answer(points, gains, metric),
         missing=missing,
-        environment=environment() | {"seconds": time.perf_counter() - started},
+        environment=environment() | {"seconds": time.perf_counter() - started, "resumed": resumed},
     )
 
 
