@@ -7,7 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 SAYS = "NDCG@10 of every user: ours, a polars join, and sklearn.metrics.ndcg_score in a loop over users"
-REFERENCE = "scikit-learn loop"
+OURS = "deconrec"
+PEER_NAME = "scikit-learn loop"
+TARGETS: dict[str, float] = {}
 FULL = {"n_users": 10_000, "n_recs": 50, "n_relevant": 10}
 TINY = {"n_users": 20, "n_recs": 15, "n_relevant": 4}
 REPETITIONS = 5

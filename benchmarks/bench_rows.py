@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 SAYS = "an epoch of the exposure VAE: sparse input and likelihood, against a dense float32 twin"
-REFERENCE = "dense twin"
+OURS = "sparse"
+PEER_NAME = "dense twin"
+TARGETS: dict[str, float] = {}
 FULL = {"n_users": 2000, "n_items": 1000, "dim": 100, "exposure_rate": 0.01}
 TINY = {"n_users": 40, "n_items": 30, "dim": 4, "exposure_rate": 0.1}
 REPETITIONS = 9

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SAYS = "requests of GET /recommend (mf), FastAPI endpoints that return a constant, and one that returns such a list"
-REFERENCE = "constant"
+OURS = "deconrec"
+PEER_NAME = "constant"
+TARGETS: dict[str, float] = {"deconrec": 0.5}
 FULL = {"n_users": 2_000, "n_items": 20_000, "dim": 32, "k": 20, "requests": 1_000}
 TINY = {"n_users": 20, "n_items": 50, "dim": 2, "k": 5, "requests": 200}
 REPETITIONS = 7

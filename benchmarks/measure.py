@@ -69,27 +69,43 @@ def run(case: str, *, tiny: bool = False, memory: bool | None = None) -> Record:
     if hasattr(module, "agree"):
         module.agree(results)
     with_memory = module.MEMORY if memory is None else memory
-    median = {name: statistics.median(values) for name, values in seconds.items()}
+    sides = {
+        name: {"seconds": values, "peak_mib": peak(case, name, tiny=tiny) if with_memory else None}
+        | told(results[name])
+        for name, values in seconds.items()
+    }
+    said = {"case": case, "says": module.SAYS, "setting": setting, "repetitions": repetitions, "threads": 1}
+    facts = {"date": datetime.now(UTC).date().isoformat(), "versions": versions(), "machine": machine()}
+    return said | judged(sides, module.OURS, module.PEER_NAME, module.TARGETS) | facts
+
+
+def judged(
+    sides: Mapping[str, Record], ours: str, peer_name: str, targets: Mapping[str, float]
+) -> dict[str, Any]:
+    """What a record says of its sides: medians, and ratios, peer / side, so that more is better.
+
+    targets: the least ratio that a side is to reach, by its name.
+    """
+    median = {name: statistics.median(side["seconds"]) for name, side in sides.items()}
+    full = {
+        name: side
+        | {
+            "median_seconds": median[name],
+            "ratio": median[peer_name] / median[name],
+            "target": targets.get(name),
+        }
+        for name, side in sides.items()
+    }
+    peak_mib = full[ours]["peak_mib"]
     return {
-        "case": case,
-        "says": module.SAYS,
-        "setting": setting,
-        "repetitions": repetitions,
-        "threads": 1,
-        "reference": module.REFERENCE,
-        "sides": {
-            name: {
-                "seconds": values,
-                "median_seconds": median[name],
-                "ratio": median[name] / median[module.REFERENCE],
-                "peak_mib": peak(case, name, tiny=tiny) if with_memory else None,
-            }
-            | told(results[name])
-            for name, values in seconds.items()
-        },
-        "date": datetime.now(UTC).date().isoformat(),
-        "versions": versions(),
-        "machine": machine(),
+        "ours": median[ours],
+        "peer": median[peer_name],
+        "peer_name": peer_name,
+        "ratio": full[ours]["ratio"],
+        "unit": "s",
+        "rss_mb": None if peak_mib is None else peak_mib * 2**20 / 1e6,
+        "target": targets.get(ours),
+        "sides": full,
     }
 
 
@@ -173,7 +189,7 @@ def keep(record: Record, folder: Path) -> Path:
 
 
 def lines(record: Record, before: Record | None) -> list[str]:
-    """A record as text: seconds, ratio to the reference, change of the ratio since the last record, memory."""
+    """A record as text: seconds, ratio to the peer and its target, change since the last record, memory."""
     out = [
         f"{record['case']}: {record['says']}",
         f"  setting {record['setting']}, median of {record['repetitions']}",
@@ -181,10 +197,12 @@ def lines(record: Record, before: Record | None) -> list[str]:
     comparable = before is not None and before["setting"] == record["setting"]
     width = max(map(len, record["sides"]))
     for name, side in record["sides"].items():
-        line = f"  {name:<{width}}  {side['median_seconds']:>9.4f} s   x {side['ratio']:.3f}"
-        if name == record["reference"]:
-            line += "  (the reference)"
-        elif comparable and before is not None and name in before["sides"]:
+        line = f"  {name:<{width}}  {side['median_seconds']:>9.4f} {record['unit']}   x {side['ratio']:.2f}"
+        if name == record["peer_name"]:
+            line += "  (the peer)"
+        if side["target"] is not None:
+            line += f"  ({'reaches' if side['ratio'] >= side['target'] else 'BELOW'} {side['target']:g})"
+        if name != record["peer_name"] and comparable and before is not None and name in before["sides"]:
             line += f"  ({side['ratio'] / before['sides'][name]['ratio'] - 1:+.0%} since {before['date']})"
         if side["peak_mib"] is not None:
             line += f"   peak +{side['peak_mib']:.1f} MiB"

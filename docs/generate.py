@@ -677,6 +677,8 @@ def block(name: str, page: Path) -> str:
         return kept.headline()
     if name == "gap-on-coat":
         return kept.gap_on_coat()
+    if name == "speed":
+        return kept.speed()
     if name == "confounding-levels":
         return kept.confounding_levels()
     if name in kept.FAMILY_TABLES:

@@ -62,6 +62,33 @@ def gap_on_coat() -> str:
     return table(["", "method", "AUC", "NDCG@5", "Recall@5", "ours minus the paper's"], rows)
 
 
+def speed() -> str:
+    """Every kept benchmark: each side against the named peer, and the target where there is one."""
+    rows = []
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        setting = ", ".join(f"{name} {value:,}" for name, value in record["setting"].items())
+        for turn, (name, side) in enumerate(record["sides"].items()):
+            peer, target = name == record["peer_name"], side["target"]
+            memory = "" if side["peak_mib"] is None else f"{side['peak_mib']:,.0f} MiB"
+            reached = "" if target is None else f"{target:g}: {'yes' if side['ratio'] >= target else 'no'}"
+            rows.append(
+                [
+                    f"`{record['case']}`: {record['says']}" + (f" ({setting})" if setting else "")
+                    if not turn
+                    else "",
+                    f"{name} (the peer)" if peer else name,
+                    f"{side['median_seconds']:.3g} s",
+                    "1" if peer else f"**{side['ratio']:.3g}**",
+                    reached,
+                    memory,
+                    record["machine"]["processor"] if not turn else "",
+                ]
+            )
+    head = ["case", "side", "median", "times as fast as the peer", "at least", "memory added", "processor"]
+    return table(head, rows)
+
+
 LEVELS = {  # of Table 2 of paper 1: an experiment, and what its worlds are called here
     "deep-deconf/table2-simulated": "simulated",
     "deep-deconf/table2-ml": "ML-causal",

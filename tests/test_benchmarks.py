@@ -18,7 +18,13 @@ KEYS = {
     "setting",
     "repetitions",
     "threads",
-    "reference",
+    "ours",
+    "peer",
+    "peer_name",
+    "ratio",
+    "unit",
+    "rss_mb",
+    "target",
     "sides",
     "date",
     "versions",
@@ -38,12 +44,15 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def check_record(record: dict[str, Any]) -> None:
     assert set(record) == KEYS
-    assert record["reference"] in record["sides"]
+    assert record["peer_name"] in record["sides"]
     for side in record["sides"].values():
-        assert set(side) - {"found"} == {"seconds", "median_seconds", "ratio", "peak_mib"}
+        assert set(side) - {"found"} == {"seconds", "median_seconds", "ratio", "peak_mib", "target"}
         assert len(side["seconds"]) == record["repetitions"]
         assert min(side["seconds"]) > 0
-    assert record["sides"][record["reference"]]["ratio"] == 1
+    assert record["sides"][record["peer_name"]]["ratio"] == 1
+    assert record["ratio"] == pytest.approx(record["peer"] / record["ours"])
+    assert record["ratio"] in [side["ratio"] for side in record["sides"].values()]
+    assert record["unit"] == "s"
     assert set(record["machine"]) == {"system", "architecture", "processor", "processors"}
     assert {"python", "deconrec", "torch", "numpy"} <= set(record["versions"])
     text = json.dumps(record, allow_nan=False)
@@ -89,12 +98,13 @@ def test_earlier_records_go_to_the_history(measure: ModuleType, tmp_path: Path) 
 
 def test_the_change_is_that_of_the_ratio(measure: ModuleType) -> None:
     def record(ours: float) -> dict[str, Any]:
-        sides = {"ours": {"median_seconds": ours, "ratio": ours, "peak_mib": 1.0}}
-        sides["peer"] = {"median_seconds": 1.0, "ratio": 1.0, "peak_mib": None}
+        sides = {"ours": {"seconds": [ours], "peak_mib": 1.0}, "peer": {"seconds": [1.0], "peak_mib": None}}
         said = {"case": "c", "says": "s", "setting": {}, "repetitions": 1, "date": "d"}
-        return said | {"reference": "peer", "sides": sides}
+        return said | measure.judged(sides, "ours", "peer", {"ours": 4.0})
 
-    assert "+50% since d" in "\n".join(measure.lines(record(0.3), record(0.2)))
+    text = "\n".join(measure.lines(record(0.2), record(0.3)))
+    assert "x 5.00  (reaches 4)  (+50% since d)" in text
+    assert "x 3.33  (BELOW 4)" in "\n".join(measure.lines(record(0.3), None))
     assert "since" not in "\n".join(measure.lines(record(0.3), record(0.2) | {"setting": {"n": 1}}))
     assert "since" not in "\n".join(measure.lines(record(0.3), None))
 
