@@ -194,7 +194,8 @@ def lines(record: Record, before: Record | None) -> list[str]:
         f"{record['case']}: {record['says']}",
         f"  setting {record['setting']}, median of {record['repetitions']}",
     ]
-    comparable = before is not None and before["setting"] == record["setting"]
+    same = ("setting", "peer_name")
+    comparable = before is not None and all(before[key] == record[key] for key in same)
     width = max(map(len, record["sides"]))
     for name, side in record["sides"].items():
         line = f"  {name:<{width}}  {side['median_seconds']:>9.4f} {record['unit']}   x {side['ratio']:.2f}"

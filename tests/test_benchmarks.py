@@ -105,7 +105,7 @@ def test_the_change_is_that_of_the_ratio(measure: ModuleType) -> None:
     text = "\n".join(measure.lines(record(0.2), record(0.3)))
     assert "x 5.00  (reaches 4)  (+50% since d)" in text
     assert "x 3.33  (BELOW 4)" in "\n".join(measure.lines(record(0.3), None))
-    assert "since" not in "\n".join(measure.lines(record(0.3), record(0.2) | {"setting": {"n": 1}}))
+    assert "since" not in "\n".join(measure.lines(record(0.3), record(0.2) | {"peer_name": "other"}))
     assert "since" not in "\n".join(measure.lines(record(0.3), None))
 
 
