@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-from measured import Measured, drawing, svg
+from doctors import LEVEL, cell_of, cells_of, power_figure, power_table, size_table
+from measured import Measured
 
 import deconrec as dc
 from deconrec.diagnostics.confounding import confounding, exposure_model
@@ -32,7 +32,6 @@ POWERED = "200 x 60"  # the shape whose power is measured
 DIALS = (0.1, 0.25, 0.5, 1.0)
 SHARES = (0.01, 0.03, 0.1)
 POWER = 20  # worlds a dial and share
-LEVEL = 0.05
 FIRST = 30_000  # seed of the first world
 EARLIER = (
     700_000  # ... and of the worlds of AGAIN, on which the form of the error was chosen: they stand apart
@@ -79,64 +78,21 @@ def measure() -> dict[str, Any]:
 
 def record(found: list[dict[str, Any]]) -> dict[str, Any]:
     """What is kept of the worlds."""
-    size = [_cell([w for w in found if w["shape"] == s and w["dial"] == 0]) for s in SHAPES]
-    power = [
-        _cell([w for w in found if w["dial"] == dial > 0 and w["share"] == share])
-        for share in SHARES
-        for dial in DIALS
-    ]
-    return {"level": LEVEL, "size": size, "power": power}
-
-
-def _cell(cell: list[dict[str, Any]]) -> dict[str, Any]:
-    gap, error, p = (np.array([w[k] for w in cell]) for k in ("gap", "error", "p"))
-    rejected = float((p < LEVEL).mean())
-    return {
-        "shape": cell[0]["shape"],
-        "dial": cell[0]["dial"],
-        "share": cell[0]["share"],
-        "worlds": len(cell),
-        "rows": round(float(np.mean([w["rows"] for w in cell]))),
-        "rejected": rejected,
-        "rejected_error": float(np.sqrt(rejected * (1 - rejected) / len(cell))),
-        "naive_rejected": float(np.mean([w["naive_rejects"] for w in cell])),
-        "naive": float(np.mean([w["naive"] for w in cell])),
-        "gap": float(gap.mean()),
-        "spread": float(gap.std(ddof=1)),
-        "error": float(error.mean()),
-    }
+    cells = cells_of(found, SHAPES, SHARES, DIALS)
+    return {"level": LEVEL} | {name: [cell_of(drawn) for drawn in each] for name, each in cells.items()}
 
 
 def table(m: dict[str, Any]) -> str:
     """The measured numbers as Markdown."""
     lines = [
-        "| no hidden confounding | worlds | usable randomised rows | mean difference of the logs | ... called "
-        "found | mean gap | its spread over worlds, mean standard error | **hidden confounding called found** |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        *(
-            f"| {c['shape']} | {c['worlds']} | {c['rows']:,} | {c['naive']:+.3f} | {c['naive_rejected']:.0%} | "
-            f"{c['gap']:+.4f} | {c['spread']:.4f}, {c['error']:.4f} | **{c['rejected']:.1%}** ± "
-            f"{c['rejected_error']:.1%} |"
-            for c in m["size"]
-        ),
+        *size_table(m["size"], "usable randomised rows", "mean difference of the logs"),
         "",
         _together(m["size"]),
         "",
-        "| usable randomised rows | " + " | ".join(f"dial {d:g}" for d in DIALS) + " |",
-        "| --- |" + " --- |" * len(DIALS),
-    ]
-    for share in SHARES:
-        cells = [c for c in m["power"] if c["share"] == share]
-        lines.append(
-            f"| {round(float(np.mean([c['rows'] for c in cells]))):,} | "
-            + " | ".join(f"{c['rejected']:.0%} (gap {c['gap']:+.3f})" for c in cells)
-            + " |"
-        )
-    worlds_each = m["power"][0]["worlds"]
-    lines += [
+        *power_table(m["power"], "usable randomised rows"),
         "",
-        f"Lower table: share of {worlds_each} worlds ({POWERED}) a cell in which hidden confounding is found at 5 "
-        "%, and the mean gap.",
+        f"Lower table: share of {m['power'][0]['worlds']} worlds ({POWERED}) a cell in which hidden confounding is "
+        "found at 5 %, and the mean gap.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -154,34 +110,9 @@ def _together(size: list[dict[str, Any]]) -> str:
 
 
 def figures(m: dict[str, Any]) -> dict[str, bytes]:
-    """Power over the dial as SVG, by file name."""
-    from matplotlib.figure import Figure
-
-    from deconrec.report.pictures import COLOURS
-
-    with drawing():
-        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-        axes = figure.add_subplot()
-        zero = m["size"][0]
-        for colour, share in zip(COLOURS, SHARES, strict=False):
-            cells = [c for c in m["power"] if c["share"] == share]
-            x, y = [c["dial"] for c in cells], [c["rejected"] for c in cells]
-            if share == zero["share"]:
-                x, y = [0.0, *x], [zero["rejected"], *y]
-            rows = round(float(np.mean([c["rows"] for c in cells])))
-            axes.plot(x, y, "o-", color=colour, label=f"{rows:,} randomised rows")
-        axes.axhline(m["level"], color="#999999", lw=0.8, ls="--")
-        axes.set(
-            xlabel="confounding (0 = none)",
-            ylabel="hidden confounding called found",
-            ylim=(0, 1.03),
-            xticks=[0, *DIALS],
-        )
-        axes.set_title(
-            f"sim-pairs, {POWERED.replace(' x ', ' users x ')} items. Dashed: 5 %.", fontsize=9, loc="left"
-        )
-        axes.legend(frameon=False, loc="lower right")
-        return {"diagnose-power.svg": svg(figure)}
+    """Power over the dial, by file name."""
+    title = f"sim-pairs, {POWERED.replace(' x ', ' users x ')} items."
+    return {"diagnose-power.svg": power_figure(m, "randomised rows", title)}
 
 
 GUIDE = Measured("diagnose", measure, table, figures)
