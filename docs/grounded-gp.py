@@ -59,7 +59,12 @@ def measure() -> dict[str, Any]:
             outcome = np.asarray(truth.outcome, np.float64)
             rng = np.random.default_rng(seed)
             u, i = (rng.integers(0, n, PAIRS) for n in data.shape)
-            of_pairs = model.intervals((data.users.decode(u), data.items.decode(i)), level=LEVEL)
+            asked = data.users.decode(u), data.items.decode(i)
+            of_pairs = model.intervals(asked, level=LEVEL)
+            # In `sim-deconf` a pair's outcome is its rating; in `sim-pairs` it is the probability of one.
+            of_ratings = (
+                None if data.outcome_scale.binary else model.intervals(asked, level=LEVEL, of="rating")
+            )
             rows.append(
                 {
                     "world": name,
@@ -67,6 +72,7 @@ def measure() -> dict[str, Any]:
                     "items": held(model.means("items", level=LEVEL), outcome.mean(0)),
                     "users": held(model.means("users", level=LEVEL), outcome.mean(1)),
                     "pairs": held(of_pairs, outcome[u, i]),
+                    "ratings": None if of_ratings is None else held(of_ratings, outcome[u, i]),
                 }
             )
     return {"level": LEVEL, "worlds": len(SEEDS), "size": SMALL, "rows": rows}
@@ -79,14 +85,14 @@ def table(m: dict[str, Any]) -> str:
         f"{m['worlds']} worlds each ({size['n_users']} users, {size['n_items']} items, {size['unbiased_share']:.0%} of "
         f"all pairs randomised). Share of true values inside intervals of {m['level']:.0%}, and the least of a world.",
         "",
-        "| world | item means | user means | pairs |",
-        "| --- | --- | --- | --- |",
+        "| world | item means | user means | pairs | single ratings |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for name in dict.fromkeys(r["world"] for r in m["rows"]):
         cells = []
-        for what in ("items", "users", "pairs"):
-            values = [r[what] for r in m["rows"] if r["world"] == name]
-            cells.append(f"{np.mean(values):.2f} ({min(values):.2f})")
+        for what in ("items", "users", "pairs", "ratings"):
+            values = [r[what] for r in m["rows"] if r["world"] == name and r[what] is not None]
+            cells.append(f"{np.mean(values):.2f} ({min(values):.2f})" if values else "")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

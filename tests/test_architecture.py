@@ -164,7 +164,7 @@ def test_nothing_is_evaluated() -> None:
             if not isinstance(node, ast.Call):
                 continue
             name = ast.unparse(node.func)
-            if (path.name, name) == ("contract.py", "eval"):
+            if (path.parent.name, path.name, name) == ("checks", "parameters.py", "eval"):
                 continue
             assert name not in banned, f"{path}:{node.lineno} calls {name}"
             shell = [k for k in node.keywords if k.arg == "shell" and ast.unparse(k.value) != "False"]

@@ -19,6 +19,7 @@ GUIDES = (
     "diagnose-impressions",
     "duality",
     "effects",
+    "grounded-gp",
     "impressions",
     "off-policy",
     "sensitivity",
@@ -256,5 +257,31 @@ def test_results_on_deep_deconf_say_what_is_so() -> None:
     for method in ("wmf", "wmf:reads=exposures", own):
         course = [over[True, g, method] for g in levels]
         assert course == sorted(course)
+    weighed = json.loads((kept / "studies" / "feature-weight.json").read_text())
+    at = {
+        (s["setting"]["gamma_theta"], s["method"]): s["mean"]
+        for s in weighed["summary"]
+        if s["metric"] == "recall_capped@20/full"
+    }
+    gains = {g: at[g, f"{own}:feature_weight=none"] - at[g, own] for g in (0.1, 0.5, 0.9)}
+    assert gains[0.1] > gains[0.5] > 0 > gains[0.9]
+    assert at[0.1, "wmf:feature_weight=none"] - at[0.1, "wmf"] > gains[0.1]
     ratings = [over[False, g, "wmf"] - over[False, g, "wmf:reads=exposures"] for g in levels]
     assert ratings[0] > 0 > max(ratings[2:])
+
+
+def test_the_guide_on_grounded_gp_says_what_is_so() -> None:
+    rows = record_of("grounded-gp")["rows"]
+    worlds = dict.fromkeys(r["world"] for r in rows)
+    for world in worlds:
+        mean = {
+            what: np.mean([r[what] for r in rows if r["world"] == world and r[what] is not None] or [np.nan])
+            for what in ("items", "users", "pairs", "ratings")
+        }
+        assert 0.85 <= mean["items"] <= 0.97, world
+        assert 0.85 <= mean["users"] <= 0.97, world
+        if "deconf" in world:
+            assert mean["pairs"] < 0.6
+            assert mean["ratings"] > 0.9
+        else:
+            assert 0.85 <= mean["pairs"] <= 0.98

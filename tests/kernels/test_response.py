@@ -238,3 +238,38 @@ def test_a_restored_response_answers_as_before(rows):
     assert {k: v.tolist() for k, v in again.state().items()} == {
         k: v.tolist() for k, v in rows.state().items()
     }
+
+
+# ---------------------------------------------------------------------- single outcomes
+def test_quantiles_of_levels_are_those_of_outcomes_that_are_drawn():
+    rng = np.random.default_rng(1)
+    f = rng.normal(0.4, 0.7, (6, 5))
+    cuts = [CUTS + 0.1 * rng.normal(size=4) * (np.arange(4) != 1) for _ in f]
+    at = (0.05, 0.3, 0.5, 0.95)
+    found = ordinal(np.zeros(0, int)).quantiles(f, cuts, at)
+    drawn = np.concatenate(
+        [
+            OUTCOME[(row[None] + rng.normal(size=(60_000, 5)) >= c[:, None, None]).sum(0)]
+            for row, c in zip(f, cuts, strict=True)
+        ]
+    )
+    for p, row in zip(at, found, strict=True):
+        for k in range(5):  # p lies between the shares below, and up to, the quantile
+            assert (drawn[:, k] < row[k]).mean() <= p + 0.003
+            assert (drawn[:, k] <= row[k]).mean() >= p - 0.003
+
+
+def test_a_level_that_is_certain_is_the_whole_interval():
+    low, high = ordinal(np.zeros(0, int)).quantiles(np.array([[-30.0, 0.2, 30.0]]), [CUTS], (0.05, 0.9))
+    assert low.tolist() == [0.0, 0.0, 1.0]
+    assert high.tolist() == [0.0, 0.9, 1.0]
+
+
+def test_quantiles_of_a_continuous_outcome_hold_noise_and_doubt():
+    f, variance = np.array([[0.4, 0.5], [0.6, 0.5]]), [np.array([0.01]), np.array([0.03])]
+    low, high = Gaussian(np.zeros(0, np.float32), 1.0).quantiles(f, variance, (0.05, 0.95))
+    spread = norm.ppf(0.95) * np.sqrt([0.01 + 0.02, 0.02])
+    np.testing.assert_allclose(low, 0.5 - spread)
+    np.testing.assert_allclose(high, 0.5 + spread)
+    edge = Gaussian(np.zeros(0, np.float32), 1.0).quantiles(f, [np.array([9.0])], (0.01, 0.99))
+    assert (edge == np.array([[0.0], [1.0]])).all()

@@ -209,6 +209,19 @@ def test_intervals_hold_their_scores_and_widen_with_the_level(model: GroundedGP,
     assert quantile_of(0.9) == pytest.approx(1.6449, abs=1e-4)
 
 
+def test_intervals_of_single_ratings_are_those_of_outcomes(model: GroundedGP, world: Dataset) -> None:
+    asked = (world.users.values[:10], world.items.values[:10])
+    wide = model.intervals(asked, level=0.99, of="rating")
+    assert set(wide["low"]) | set(wide["high"]) <= {0.0, 1.0}  # a like is one or is none
+    sure = model.intervals(asked, level=1e-6, of="rating")
+    score = sure["score"].to_numpy()
+    for ends in (sure["low"].to_numpy(), sure["high"].to_numpy()):
+        assert (ends[score > 0.6] == 1).all()
+        assert (ends[score < 0.4] == 0).all()
+    with pytest.raises(ParameterError, match="'of' of intervals"):
+        model.intervals(asked, of="outcome")
+
+
 def test_means_are_averages_over_the_other_side(model: GroundedGP, world: Dataset) -> None:
     scores = model.score()
     for side, axis, ids in (("items", 0, world.items), ("users", 1, world.users)):

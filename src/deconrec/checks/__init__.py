@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from deconrec.base import Estimator
+from deconrec.checks.answers import ANSWERS
 from deconrec.checks.bench import CheckFailed, NotApplicable
-from deconrec.checks.contract import CONTRACT
 from deconrec.checks.engine import ENGINE
+from deconrec.checks.fitting import FITTING
 from deconrec.checks.impressions import IMPRESSIONS
 from deconrec.checks.learning import LEARNING
+from deconrec.checks.parameters import PARAMETERS
+from deconrec.checks.saving import SAVING
 from deconrec.checks.settings import FAST, XFAIL
 from deconrec.errors import UnknownName
 from deconrec.methods import key_of
@@ -39,7 +42,15 @@ __all__ = [
 ]
 
 Check = Callable[[Estimator], None]
-CHECKS: tuple[Check, ...] = (*CONTRACT, *ENGINE, *IMPRESSIONS, *LEARNING)
+CHECKS: tuple[Check, ...] = (
+    *PARAMETERS,
+    *FITTING,
+    *ANSWERS,
+    *SAVING,
+    *ENGINE,
+    *IMPRESSIONS,
+    *LEARNING,
+)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -109,3 +111,26 @@ def equal_numbers(a: Estimator, b: Estimator, data: Dataset) -> bool:
     """Whether two fitted estimators give the same bits for every cell of `data`."""
     pairs = some_pairs(data)
     return np.array_equal(a.score(), b.score()) and np.array_equal(a.predict(pairs), b.predict(pairs))
+
+
+@contextmanager
+def other_random_state() -> Iterator[Any]:
+    """Gives a function that reads the global generators, which are moved here and restored at the end."""
+    torch = sys.modules.get("torch")
+
+    def read() -> dict[str, str]:
+        state = {"random": repr(random.getstate()), "numpy": repr(np.random.get_state(legacy=False))}  # noqa: NPY002 - the caller's generator
+        return state if torch is None else state | {"torch": repr(torch.get_rng_state().tolist())}
+
+    kept = random.getstate(), np.random.get_state(), None if torch is None else torch.get_rng_state()  # noqa: NPY002 - the caller's generator
+    random.seed(20_011)
+    np.random.seed(20_011)  # noqa: NPY002 - the caller's generator
+    if torch is not None:
+        torch.manual_seed(20_011)
+    try:
+        yield read
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002 - the caller's generator
+        if torch is not None:
+            torch.set_rng_state(kept[2])

@@ -93,7 +93,7 @@ class PaperTable(_Part):
 
 
 class PaperPart(_Part):
-    """Where the figures were typed in from, and whether ours are on the same data (`why` not)."""
+    """Where the figures were typed in from ("" = a study of our own), and whether ours are on the same data (`why` not)."""
 
     where: str
     comparable: bool = True

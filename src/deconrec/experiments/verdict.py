@@ -270,6 +270,10 @@ def sentences(
         if leaked:
             each = ", ".join(f"{leaked[w]} {w}" for w in WORDS if leaked[w])
             said.append(f"With the leaked pairs kept, as in the public benchmark: {each}.")
+    elif not spec.paper.where:
+        said.append(
+            "No paper has this: it is a study of our own" + (", whose claims were tested." if claims else ".")
+        )
     elif not claims:
         said.append(f"{spec.paper.where} gives no figures that could be compared.")
     else:

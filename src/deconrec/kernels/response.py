@@ -12,7 +12,7 @@ w independent ratings of the same level: its y is their mean, with precision w.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
@@ -53,6 +53,10 @@ class Response(Protocol):
 
     def expected(self, f: np.ndarray, variance: np.ndarray | float = 0.0) -> np.ndarray:
         """Expected outcome in [0, 1], of the shape of f; increasing in f."""
+        ...
+
+    def quantiles(self, f: np.ndarray, parameters: Sequence[np.ndarray], at: Sequence[float]) -> np.ndarray:
+        """(len(at), N) quantiles of a single outcome in [0, 1], noise included, over S draws of f (S, N)."""
         ...
 
     @property
@@ -172,6 +176,14 @@ class Ordinal:
                 out += gain * normal_cdf((f - cut) / wide)
         return out
 
+    def quantiles(self, f: np.ndarray, parameters: Sequence[np.ndarray], at: Sequence[float]) -> np.ndarray:
+        """The outcome of the least level whose probability, with all below it, reaches each of `at`."""
+        reached = np.zeros((len(self.cuts), f.shape[1]))  # P(level >= l)
+        for drawn, cuts in zip(f, parameters, strict=True):
+            reached += normal_cdf((drawn - cuts[:, None]).astype(np.float64)) / len(f)
+        value = self.low + np.concatenate([[0.0], np.cumsum(self.gain)])
+        return np.stack([value[(1.0 - reached < p).sum(0)] for p in at])
+
     @property
     def parameters(self) -> np.ndarray:
         """The cuts."""
@@ -237,6 +249,11 @@ class Gaussian:
     def expected(self, f: np.ndarray, variance: np.ndarray | float = 0.0) -> np.ndarray:
         """f, bent at 0 and 1."""
         return bent(f)
+
+    def quantiles(self, f: np.ndarray, parameters: Sequence[np.ndarray], at: Sequence[float]) -> np.ndarray:
+        """Those of a normal with the draws' mean and variance and the noise's, cut at 0 and 1."""
+        spread = np.sqrt(f.var(0) + np.mean([v[0] for v in parameters]))
+        return np.clip(f.mean(0) + ndtri(np.asarray(at))[:, None] * spread, 0.0, 1.0)
 
     @property
     def parameters(self) -> np.ndarray:

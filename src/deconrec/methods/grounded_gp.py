@@ -504,16 +504,25 @@ class GroundedGP(Estimator):
             return self._outcome(f, 0.0)
         return self.response_.with_parameters(draw.parameters).expected(f)
 
-    def intervals(self, pairs: Any, items: Any = None, *, level: float = 0.9) -> pl.DataFrame:
+    def intervals(
+        self, pairs: Any, items: Any = None, *, level: float = 0.9, of: str = "expected"
+    ) -> pl.DataFrame:
         """Expected outcomes of training users' pairs with credible intervals: user_id, item_id, score, low, high.
 
-        pairs, items: as in `predict`; level: in (0, 1). Normal intervals of the score under the draws that were kept,
-        mapped to the outcome's scale. They hold what the model is unsure of, not the noise of a single rating.
+        Parameters
+        ----------
+        pairs, items: as in `predict`.
+        level: in (0, 1).
+        of: "expected": normal intervals of the score under the draws that were kept, mapped to the outcome's scale;
+            they hold what the model is unsure of, not the noise of a single rating. "rating": where a single rating of
+            the pair lies, noise included; what belongs to one pair alone is noise to the model, which sees a pair once.
 
         Raises
         ------
-        UnknownUser, UnknownItem.  ParameterError: level out of range.  NotFitted.
+        UnknownUser, UnknownItem.  ParameterError: level out of range, or no such `of`.  NotFitted.
         """
+        if of not in ("expected", "rating"):
+            raise ParameterError(f"'of' of intervals must be 'expected' or 'rating'; got {of!r}.")
         score = self.predict(pairs, items, details=True)
         width = quantile_of(level)
         user, item = (
@@ -526,10 +535,13 @@ class GroundedGP(Estimator):
         for k, draw in enumerate(draws):
             left, right = self.posterior_.tables(draw)
             f[k] = dots(left, right, user, item) + self._drawn_kappa(draw) * e
-        centre, spread = f.mean(0), f.std(0, ddof=1)
-        low, high = (
-            self.scale_.outward(self._outcome(centre + sign * width * spread, 0.0)) for sign in (-1, 1)
-        )
+        if of == "rating":
+            parameters = [draw.parameters for draw in draws]
+            ends = self.response_.quantiles(f, parameters, [(1 - level) / 2, (1 + level) / 2])
+        else:
+            centre, spread = f.mean(0), f.std(0, ddof=1)
+            ends = np.stack([self._outcome(centre + sign * width * spread, 0.0) for sign in (-1, 1)])
+        low, high = (self.scale_.outward(end) for end in ends)
         return score.select("user_id", "item_id", "score").with_columns(
             pl.Series("low", low), pl.Series("high", high)
         )
