@@ -93,7 +93,10 @@ class PaperTable(_Part):
 
 
 class PaperPart(_Part):
-    """Where the figures were typed in from ("" = a study of our own), and whether ours are on the same data (`why` not)."""
+    """Where the figures were typed in from ("" = a study of our own), and whether ours are on the same data.
+
+    why: they are not.
+    """
 
     where: str
     comparable: bool = True
