@@ -289,6 +289,12 @@ def test_engines_that_there_are_not(tmp_path) -> None:
         recommend_to(tmp_path, tmp_path / "o.csv", workers=0)
 
 
+def test_a_worker_of_another_version_is_refused() -> None:
+    pytest.importorskip("ray", reason="ray is not installed")
+    with pytest.raises(Error, match=r"has deconrec .* and the process that asked has 0\.0; install the same"):
+        engine_ray._do("0.0", ".", halved, [4])
+
+
 def test_a_list_on_the_screen_has_no_engine(tmp_path, capsys) -> None:
     assert main(["recommend", str(tmp_path), "--engine", "ray"]) == 2
     assert "add --out FILE" in capsys.readouterr().err
@@ -358,7 +364,7 @@ def test_a_model_that_changes_meanwhile(saved, tmp_path) -> None:
         batch._opened(source)
 
 
-# ---------------------------------------------------------------------- a Ray of one's own
+# ---------------------------------------------------------------------- what is left
 SCRIPT = """
 import time
 from deconrec.experiments.pool import Job, run_jobs
@@ -388,13 +394,20 @@ def marked(mark: str) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.parametrize(
-    "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)], ids=lambda s: s.name
+    ("how", "where"),
+    [
+        (signal.SIGINT, "here"),
+        pytest.param(signal.SIGINT, "a cluster", marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, "here", marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, "a cluster", marks=pytest.mark.slow),
+    ],
 )
-def test_nothing_is_left_of_ray(how, tmp_path) -> None:
-    pytest.importorskip("ray", reason="ray is not installed")
+def test_nothing_is_left_on_ray(cluster, how, where, tmp_path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     mark = uuid4().hex
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"MARK": mark}
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"DECONREC_MARK": mark}
+    if where == "a cluster":
+        environment["RAY_ADDRESS"] = cluster.get_runtime_context().gcs_address
     child = subprocess.Popen(
         [sys.executable, str(tmp_path / "script.py")],
         env=environment,
@@ -404,10 +417,13 @@ def test_nothing_is_left_of_ray(how, tmp_path) -> None:
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "done\n"
-    assert len(marked(mark)) > 3
+    assert len(marked(mark)) > (2 if where == "a cluster" else 5)  # workers; and what makes a cluster
     child.send_signal(how)
     child.communicate(timeout=60)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + (
+        120 if how == signal.SIGKILL else 30
+    )  # its agents look for it now and then
     while marked(mark) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert marked(mark) == []
+    assert results_of([Job(0, halved, (4,))]) == {0: 2}  # the cluster itself goes on

@@ -77,9 +77,14 @@ def _begin(ray: Any, workers: int) -> None:
         ray.init(address=address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         raise Error(
-            f"the Ray cluster that RAY_ADDRESS names, '{address}', cannot be joined: {str(error).splitlines()[0]} "
+            f"the Ray cluster that RAY_ADDRESS names, '{address}', cannot be joined: {_said(error)}. "
             "Correct or unset RAY_ADDRESS; without it, Ray is started on this machine."
         ) from error
+
+
+def _said(error: Exception) -> str:
+    """The first line of what Ray says, which may be many."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(". ")
 
 
 class _Tasks:
@@ -119,7 +124,7 @@ class _Tasks:
         except errors.RayError as error:
             raise Error(
                 f"a job's worker on Ray was lost, also when it was tried again (up to {RETRIES} times): "
-                f"{str(error).splitlines()[0]} Out of memory, killed, or a machine that went away; use fewer workers, "
+                f"{_said(error)}. Out of memory, killed, or a machine that went away; use fewer workers, "
                 "or machines with more memory."
             ) from error
         finally:
