@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deconrec"
 LADDER: dict[str, float] = {
     "cli": 8,
     "report": 7,
+    "batch": 7,
     "serving": 7,
     "experiments": 6,
     "adapters": 5,
@@ -21,7 +22,6 @@ LADDER: dict[str, float] = {
     "diagnostics": 5,
     "effects": 5,
     "catalogue": 5,
-    "batch": 3,
     "methods": 4,
     "simulate": 4,
     "propensity": 3,

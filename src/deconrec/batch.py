@@ -2,7 +2,8 @@
 
 Work is cut into parts, each written whole beside the output in a folder of its own; the parts are joined and renamed at
 the end, so that the output is the earlier one or the new one, never a half. The folder's name follows from the command,
-the model's seal and the bytes of the input files: anything else starts from the beginning.
+the model's seal and the bytes of the input files: anything else starts from the beginning. With several workers, parts
+are computed by them and written here, each as it comes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,9 @@ from deconrec.data.files import replaced_file, write_file
 from deconrec.data.sealed import seal
 from deconrec.data.tables import Batches, open_batches, read_table, text_ids
 from deconrec.errors import DataError, FileError
+from deconrec.experiments.pool import Engine, Job, check_engine, run_jobs
 from deconrec.saving import load_model, read_about
+from deconrec.threads import one_thread
 
 ROWS = 1 << 18  # rows of a part
 ENDINGS = (".parquet", ".csv")
@@ -93,6 +97,8 @@ def recommend_to(
     temperature: float = 0.1,
     seed: int = 0,
     part_rows: int = ROWS,
+    workers: int = 1,
+    engine: Engine = "pool",
     advance: Advance | None = None,
 ) -> Written:
     """`Estimator.recommend` of a saved model to a .parquet or .csv file; unknown users get the fallback.
@@ -104,14 +110,17 @@ def recommend_to(
     k, exclude_seen, explore, epsilon, temperature, seed: see `Estimator.recommend`.
     history, features: tables of users to fold in, see `Estimator.predict`; they are held in memory.
     columns: of the users and the history.
-    part_rows: rows of a part, about: what a kill may cost, and what is held at once.
+    part_rows: rows of a part, about: what a kill may cost, and what is held at once, by each worker.
+    workers: processes.  engine: of what, as of `compare`. Each worker reads the model and these tables itself.
     advance: called with (parts done, parts in all).
 
     Raises
     ------
-    FileError: the model or the output.  DataError, ParameterError: as of `Estimator.recommend`.
+    FileError: the model or the output.  DataError, ParameterError: as of `Estimator.recommend`.  MissingExtra: ray is
+    not installed.
     """
     check_output(out)
+    check_engine(engine, workers, "recommend")
     options: dict[str, Any] = {
         "k": k,
         "exclude_seen": exclude_seen,
@@ -123,18 +132,17 @@ def recommend_to(
     files = {"users": users, "history": history, "features": features}
     read = {"part_rows": part_rows, "columns": asdict(columns)}
     with _work(out, model, "recommend", options | read, files) as work:
-        fitted = load_model(model)
-        given = given_tables(history, features, columns)
+        source = _Source(str(model), _text(history), _text(features), columns, *work.seals)
+        fitted, given = _opened(source)
         raw = asked_users(fitted, users, given, columns)
         size = max(1, part_rows // max(1, min(k, len(fitted.items_))))
         total = max(1, -(-len(raw) // size))
-        for part in range(total):
-            if not work.has(part):
-                some = raw[part * size : (part + 1) * size]
-                frame = fitted.recommend(some, unknown="fallback", **given, **options)
-                work.put(part, frame)
-            if advance is not None:
-                advance(part + 1, total)
+        missing = (part for part in range(total) if not work.has(part))
+        jobs = (
+            Job(part, _recommended, (source, raw[part * size : (part + 1) * size], options))
+            for part in missing
+        )
+        work.do(jobs, total, workers, engine, advance)
         rows = work.join(total)
         return Written(rows, total, work.resumed, {"users": raw.n_unique()})
 
@@ -148,6 +156,8 @@ def predict_to(
     features: str | Path | None = None,
     columns: Columns = Columns(),
     part_rows: int = ROWS,
+    workers: int = 1,
+    engine: Engine = "pool",
     advance: Advance | None = None,
 ) -> Written:
     """`Estimator.predict` (with details) of a saved model to a .parquet or .csv file; unknown ids get the fallback.
@@ -156,19 +166,21 @@ def predict_to(
     ----------
     pairs: a CSV, Parquet or RecBole file with ids of users and items (and the context of impressions), read in batches.
     columns: of the pairs and the history.
-    model, history, features, part_rows, advance: see `recommend_to`.
+    model, history, features, part_rows, workers, engine, advance: see `recommend_to`.
 
     Raises
     ------
-    FileError: the model or the output.  DataError: the pairs, the history or the features.
+    FileError: the model or the output.  DataError: the pairs, the history or the features.  MissingExtra: ray is not
+    installed.
     """
     check_output(out)
+    check_engine(engine, workers, "predict")
     files = {"pairs": pairs, "history": history, "features": features}
     user, item = columns.user, columns.item
     read = {"part_rows": part_rows, "columns": asdict(columns)}
     with _work(out, model, "predict", read, files) as work:
-        fitted = load_model(model)
-        given = given_tables(history, features, columns)
+        source = _Source(str(model), _text(history), _text(features), columns, *work.seals)
+        fitted, _ = _opened(source)
         opened = open_batches(pairs, "the pairs", delimiter=columns.delimiter)
         context = () if fitted.context_ is None else fitted.context_.names
         wanted = [user, item, *(c for c in context if c not in (user, item))]
@@ -182,12 +194,12 @@ def predict_to(
         kinds, rows = _kinds(opened, ids)
         total = max(1, -(-rows // part_rows))
         start = next((part for part in range(total) if not work.has(part)), total)
-        for part, table in _parts(opened, wanted, ids, part_rows, start):
-            if not work.has(part):
-                table = table.with_columns(table[c].cast(kind, strict=False) for c, kind in kinds.items())
-                work.put(part, _predicted(fitted, table, given))
-            if advance is not None:
-                advance(part + 1, total)
+        jobs = (
+            Job(part, _predicted, (source, table, kinds))
+            for part, table in _parts(opened, wanted, ids, part_rows, start)
+            if not work.has(part)
+        )
+        work.do(jobs, total, workers, engine, advance)
         written = work.join(total)
         return Written(written, total, work.resumed, work.sources(total))
 
@@ -224,12 +236,73 @@ def asked_users(
     return fitted._asked(wanted, given["history"], given["features"])[0]
 
 
-def _predicted(fitted: Estimator, table: pl.DataFrame, given: Mapping[str, Any]) -> pl.DataFrame:
+# ---------------------------------------------------------------------- answering a part
+@dataclass(frozen=True)
+class _Source:
+    """What answers a part, in whatever process.
+
+    Attributes
+    ----------
+    model, history, features, columns: see `recommend_to`.
+    seal, history_seal, features_seal: of the files as they were when the work began.
+    """
+
+    model: str
+    history: str | None
+    features: str | None
+    columns: Columns
+    seal: str | None
+    history_seal: str | None
+    features_seal: str | None
+
+
+@lru_cache(maxsize=1)
+def _opened(source: _Source) -> tuple[Estimator, dict[str, Any]]:
+    """The model and the tables of users to fold in; read once in a process.
+
+    Raises
+    ------
+    FileError: they are not what they were when the work began.
+    """
+    fitted = load_model(source.model)
+    given = given_tables(source.history, source.features, source.columns)
+    for path, was, now in (
+        (source.model, source.seal, _seal(source.model)),
+        (source.history, source.history_seal, _digest(source.history)),
+        (source.features, source.features_seal, _digest(source.features)),
+    ):
+        if was != now:
+            raise FileError(f"'{path}' changed while its answers were computed; give the same command again.")
+    return fitted, given
+
+
+def _recommended(source: _Source, users: pl.Series, options: Mapping[str, Any]) -> pl.DataFrame:
+    fitted, given = _opened(source)
+    return fitted.recommend(users, unknown="fallback", **given, **options)
+
+
+def _predicted(source: _Source, table: pl.DataFrame, kinds: Mapping[str, Any]) -> pl.DataFrame:
+    fitted, given = _opened(source)
+    table = table.with_columns(table[c].cast(kind, strict=False) for c, kind in kinds.items())
     if fitted.context_ is not None:
         if any(v is not None for v in given.values()):
             raise DataError("a model of impressions folds no one in: an unseen user is answered too.")
         return fitted.predict(table, details=True)
     return fitted.predict(table, **given, unknown="fallback", details=True)
+
+
+def _in_one_thread(function: Callable[..., pl.DataFrame], *arguments: Any) -> pl.DataFrame:
+    with one_thread():
+        return function(*arguments)
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _seal(model: str | Path) -> str | None:
+    """What stands for a saved model; those of format 1 have no seal of their own."""
+    return read_about(model).get("seal") or _digest(Path(model) / "arrays.safetensors")
 
 
 # ---------------------------------------------------------------------- reading pairs
@@ -287,10 +360,15 @@ def _joined(tables: list[pl.DataFrame]) -> pl.DataFrame:
 
 # ---------------------------------------------------------------------- parts on disk
 class _Work:
-    """The parts of one piece of work, in a folder beside its output."""
+    """The parts of one piece of work, in a folder beside its output.
 
-    def __init__(self, folder: Path, out: Path) -> None:
-        self.folder, self.out = folder, out
+    Attributes
+    ----------
+    seals: of the model, the history and the features.
+    """
+
+    def __init__(self, folder: Path, out: Path, seals: tuple[str | None, str | None, str | None]) -> None:
+        self.folder, self.out, self.seals = folder, out, seals
         self.resumed = len(list(folder.glob("*.parquet")))
 
     def _path(self, part: int) -> Path:
@@ -310,6 +388,26 @@ class _Work:
                 f"part {part} of '{self.out}' cannot be written: {error}. The parts before it are kept; the same "
                 "command goes on from there."
             ) from error
+
+    def do(
+        self, jobs: Iterator[Job], total: int, workers: int, engine: Engine, advance: Advance | None
+    ) -> None:
+        """Have parts computed and write each as it comes; a job is labelled with its part."""
+        done = self.resumed
+
+        def then(job: Job, frame: pl.DataFrame) -> list[Job]:
+            nonlocal done
+            self.put(job.label, frame)
+            done += 1
+            if advance is not None:
+                advance(done, total)
+            return []
+
+        if (workers, engine) != (1, "pool"):
+            jobs = (Job(job.label, _in_one_thread, (job.function, *job.arguments)) for job in jobs)
+        if done and advance is not None:
+            advance(done, total)
+        run_jobs(jobs, then, workers, engine)
 
     def join(self, total: int) -> int:
         """Write the output from the parts, a batch of rows at a time, and give its rows."""
@@ -346,11 +444,12 @@ def _work(
     FileError: another process writes the same output.
     """
     target = Path(out).resolve()
+    own, digests = _seal(model), {name: _digest(path) for name, path in files.items()}
     about = {
         "command": command,
         "options": options,
-        "model": read_about(model).get("seal") or _digest(Path(model) / "arrays.safetensors"),
-        "files": {name: None if path is None else _digest(Path(path)) for name, path in files.items()},
+        "model": own,
+        "files": digests,
         "out": target.name,
         "polars": pl.__version__,
     }
@@ -366,11 +465,13 @@ def _work(
                     shutil.rmtree(other, ignore_errors=True)
         write_file(folder / "about.json", json.dumps(about, indent=1) + "\n")
         try:
-            yield _Work(folder, target)
+            yield _Work(folder, target, (own, digests["history"], digests["features"]))
         except BaseException:
             if not any(folder.glob("*.parquet")):  # nothing to go on from
                 shutil.rmtree(folder, ignore_errors=True)
             raise
+        finally:
+            _opened.cache_clear()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -395,9 +496,9 @@ def _alone(folder: Path, out: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _digest(path: Path) -> str | None:
+def _digest(path: str | Path | None) -> str | None:
     """SHA-256 of a file's bytes; None where there is none, which its reader will say better."""
-    if not path.is_file():
+    if path is None or not Path(path).is_file():
         return None
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

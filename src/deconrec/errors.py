@@ -26,11 +26,22 @@ Each message is one sentence pattern: who - what was expected - what was got - w
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class Error(Exception):
     """Root of every error that deconrec raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Come out of another process as it is: with its message, which its class may not be made from."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[Error], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> Error:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class DataError(Error):

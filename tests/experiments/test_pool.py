@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from deconrec.errors import Error
+from deconrec.errors import Error, UnknownName
 from deconrec.experiments.pool import Job, run_jobs
+from deconrec.methods import make
 
 
 def halved(n: int) -> int:
@@ -39,3 +41,21 @@ def test_a_job_that_raises_stops_the_rest() -> None:
 def test_a_process_that_ends_is_told() -> None:
     with pytest.raises(Error, match="ended abruptly"):
         run_jobs([Job(0, os._exit, (3,))], lambda job, result: [], workers=2)
+
+
+def test_an_error_comes_out_of_another_process_as_itself() -> None:
+    with pytest.raises(UnknownName, match="there is no method 'nonsense'"):
+        run_jobs([Job(0, make, ("nonsense",))], lambda job, result: [], workers=2)
+
+
+def test_jobs_are_taken_as_they_are_needed() -> None:
+    taken: list[int] = []
+
+    def jobs() -> Iterator[Job]:
+        for n in range(5):
+            taken.append(n)
+            yield Job(n, halved, (n,))
+
+    before: list[int] = []
+    run_jobs(jobs(), lambda job, result: before.append(len(taken)) or [])
+    assert before == [1, 2, 3, 4, 5]

@@ -8,12 +8,14 @@ import typer
 
 from deconrec.cli import output
 from deconrec.cli.options import (
+    Engine,
     Json,
     Pictures,
     Quiet,
     Report,
     Root,
     Track,
+    Workers,
     check_pictures,
     resumable,
     split_names,
@@ -56,7 +58,8 @@ def compare(
     refit: Annotated[
         bool, typer.Option("--refit/--no-refit", help="Once stopped, train again on all biased rows.")
     ] = True,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    workers: Workers = 1,
+    engine: Engine = "pool",
     root: Root = None,
     report: Report = None,
     pictures: Pictures = None,
@@ -99,6 +102,7 @@ def compare(
             search=search,  # type: ignore[arg-type]  # compare refuses other words
             refit=refit,
             workers=workers,
+            engine=engine,  # type: ignore[arg-type]  # compare refuses other words
             root=root,
             progress=not quiet,
             resume=kept,

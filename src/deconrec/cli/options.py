@@ -35,6 +35,14 @@ Pictures = Annotated[
         "--pictures", metavar="DIR", help="Write the report's pictures there too, each as .svg and .png."
     ),
 ]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="Whose processes: pool (of this machine), or ray (of this machine or of the cluster at RAY_ADDRESS).",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Settings = Annotated[
     list[str] | None,

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Delimiter, Features, History, Item, Quiet, Rating, User, columns_of, threads
+from deconrec.cli.options import (
+    Delimiter,
+    Engine,
+    Features,
+    History,
+    Item,
+    Quiet,
+    Rating,
+    User,
+    Workers,
+    columns_of,
+    threads,
+)
 
 
 def predict(
@@ -22,6 +34,8 @@ def predict(
     item: Item = None,
     rating: Rating = None,
     delimiter: Delimiter = None,
+    workers: Workers = 1,
+    engine: Engine = "pool",
     quiet: Quiet = False,
 ) -> None:
     """Predict the expected outcome of pairs: user_id, item_id, score, source (model, fold-in or fallback).
@@ -41,6 +55,8 @@ def predict(
             history=history,
             features=features,
             columns=columns_of(user, item, rating, delimiter),
+            workers=workers,
+            engine=engine,  # type: ignore[arg-type]  # predict_to refuses other words
             advance=advance,
         )
     parts = ", ".join(f"{count:,} {source}" for source, count in done.counts.items())

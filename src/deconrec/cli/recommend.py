@@ -9,6 +9,7 @@ import typer
 from deconrec.cli import output
 from deconrec.cli.options import (
     Delimiter,
+    Engine,
     Features,
     History,
     Item,
@@ -16,6 +17,7 @@ from deconrec.cli.options import (
     Rating,
     Seed,
     User,
+    Workers,
     columns_of,
     threads,
 )
@@ -63,6 +65,8 @@ def recommend(
         float, typer.Option("--temperature", help="Of plackett-luce, in the outcome's unit.")
     ] = 0.1,
     seed: Seed = 0,
+    workers: Workers = 1,
+    engine: Engine = "pool",
     quiet: Quiet = False,
 ) -> None:
     """Recommend items: user_id, item_id, rank (from 1), score (expected outcome).
@@ -78,8 +82,12 @@ def recommend(
         "temperature": temperature,
         "seed": seed,
     }
+    from deconrec.errors import ParameterError
+
     columns = columns_of(user, item, rating, delimiter)
     if out is None:
+        if (workers, engine) != (1, "pool"):
+            raise ParameterError("--workers and --engine are for answers to a file; add --out FILE.")
         show_recommendations(_first(model, users, history, features, columns, options))
         return
     from deconrec.batch import check_output, recommend_to
@@ -95,6 +103,8 @@ def recommend(
             history=history,
             features=features,
             columns=columns,
+            workers=workers,
+            engine=engine,  # type: ignore[arg-type]  # recommend_to refuses other words
             advance=advance,
             **options,
         )

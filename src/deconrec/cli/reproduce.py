@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Json, Quiet, Root, threads
+from deconrec.cli.options import Engine, Json, Quiet, Root, Workers, threads
 
 if TYPE_CHECKING:
     from deconrec.experiments.results import Reproduction
@@ -31,7 +31,8 @@ def reproduce(
     trials: Annotated[
         int | None, typer.Option("--trials", min=0, help="Trials of a search; 0 = defaults.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    workers: Workers = 1,
+    engine: Engine = "pool",
     force: Annotated[bool, typer.Option("--force", help="Do again what is done.")] = False,
     no_run: Annotated[
         bool, typer.Option("--no-run", help="Do nothing: report what is there, name what is missing.")
@@ -75,6 +76,7 @@ def reproduce(
             root=root,
             trials=trials,
             workers=workers,
+            engine=engine,  # type: ignore[arg-type]  # reproduce refuses other words
             force=force,
             run=not no_run,
             results=results,

@@ -8,6 +8,7 @@ import typer
 
 from deconrec.cli import output
 from deconrec.cli.options import (
+    Engine,
     Json,
     Pictures,
     Quiet,
@@ -16,6 +17,7 @@ from deconrec.cli.options import (
     Seed,
     Settings,
     Track,
+    Workers,
     check_pictures,
     pairs_of,
     threads,
@@ -46,7 +48,8 @@ def tune(
         int, typer.Option("--confirm", min=0, help="Further splits that judge the five best trials.")
     ] = 5,
     seed: Seed = 0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    workers: Workers = 1,
+    engine: Engine = "pool",
     root: Root = None,
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Fit the best and save the model here.")
@@ -96,6 +99,7 @@ def tune(
             settings=own,
             seed=seed,
             workers=workers,
+            engine=engine,  # type: ignore[arg-type]  # tune refuses other words
             root=root,
             progress=not quiet,
             told=told,

@@ -8,11 +8,13 @@ import typer
 
 from deconrec.cli import output
 from deconrec.cli.options import (
+    Engine,
     Json,
     Pictures,
     Quiet,
     Report,
     Root,
+    Workers,
     check_pictures,
     resumable,
     split_names,
@@ -44,7 +46,8 @@ def value(
     metric: Annotated[
         str | None, typer.Option("--metric", metavar="M", help="One metric (default: the headline).")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    workers: Workers = 1,
+    engine: Engine = "pool",
     root: Root = None,
     report: Report = None,
     pictures: Pictures = None,
@@ -69,6 +72,7 @@ def value(
             seeds=range(seed, seed + seeds),
             metric=metric,
             workers=workers,
+            engine=engine,  # type: ignore[arg-type]  # value refuses other words
             root=root,
             progress=not quiet,
             resume=kept,

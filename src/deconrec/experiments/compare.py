@@ -21,7 +21,7 @@ from deconrec.errors import ParameterError
 from deconrec.experiments.impressions import chosen_metrics
 from deconrec.experiments.judge import Outcome, Unit, judge, letters, lifts
 from deconrec.experiments.memory import Memory
-from deconrec.experiments.pool import Job, progress_bar
+from deconrec.experiments.pool import Engine, Job, check_engine, progress_bar
 from deconrec.experiments.readiness import check_comparable, crowded
 from deconrec.experiments.results import Distribution, Result
 from deconrec.experiments.runs import (
@@ -57,6 +57,7 @@ def compare(
     search: Literal["split", "shared"] = "shared",
     refit: bool = True,
     workers: int = 1,
+    engine: Engine = "pool",
     root: str | Path | None = None,
     progress: bool = False,
     resume: str | Path | None = None,
@@ -83,6 +84,8 @@ def compare(
     refit: once stopped, train again on all biased training rows, hold-out included, for as many epochs as it chose
         (methods over pairs, not with `select="unbiased"`).
     workers: processes.
+    engine: "pool" = processes of this machine; "ray" = workers of Ray, on this machine or on the cluster that
+        RAY_ADDRESS names. The results are the same.
     root: folder of the public data sets.
     progress: show a progress bar on a terminal.
     resume: a file (.jsonl) that keeps each run and trial as it is made: stopped at any moment, the same call goes on
@@ -115,6 +118,7 @@ def compare(
         raise ParameterError(f"'search' of compare must be 'split' or 'shared'; got {search!r}.")
     if trials < 0 or workers < 1:
         raise ParameterError(f"compare needs trials >= 0 and workers >= 1; got {trials} and {workers}.")
+    check_engine(engine, workers, "compare")
     plan = Plan(
         data if isinstance(data, Dataset) else str(data),
         None if root is None else str(root),
@@ -147,7 +151,7 @@ def compare(
     check_methods({name: make(name) for name in names}, first, truth, parts, plan)
     started = time.perf_counter()
     memory = Memory(resume, {"data": first.fingerprint, "versions": environment()["versions"]})
-    outcomes, found = _run_all(plan, names, numbers, workers, progress, memory)
+    outcomes, found = _run_all(plan, names, numbers, workers, engine, progress, memory)
     runs = [outcomes[name, seed].run for name in names for seed in numbers]
     unit = unit_of(opened, parts)
     summary, tests = judge(outcomes, names, numbers, plan.metrics, unit)
@@ -162,7 +166,8 @@ def compare(
         summary=summary,
         tests=tests,
         environment=environment()
-        | {"seconds": time.perf_counter() - started, "workers": workers, "resumed": memory.known},
+        | {"seconds": time.perf_counter() - started, "workers": workers, "engine": engine}
+        | {"resumed": memory.known},
         distribution=distribution_of(first, truth),
         letters={m: letters(m, names, summary, tests) for m in plan.metrics},
         lifts=lifts(outcomes, names, yardsticks_of(names), numbers, plan.metrics, unit),
@@ -175,6 +180,7 @@ def _run_all(
     names: Sequence[str],
     seeds: Sequence[int],
     workers: int,
+    engine: Engine,
     progress: bool,
     memory: Memory,
 ) -> tuple[dict[tuple[str, int], Outcome], dict[str, Searched]]:
@@ -233,7 +239,7 @@ def _run_all(
     DESK.clear()
     try:
         with progress_bar(total if progress else None) as advance:
-            memory.run(first, then, workers)
+            memory.run(first, then, workers, engine)
     finally:
         DESK.clear()
     return out, found

@@ -18,7 +18,7 @@ import numpy as np
 
 from deconrec.errors import FileError
 from deconrec.experiments.judge import Outcome
-from deconrec.experiments.pool import Job, run_jobs
+from deconrec.experiments.pool import Engine, Job, run_jobs
 from deconrec.experiments.results import Run
 from deconrec.experiments.runs import Plan
 from deconrec.experiments.search import Tried
@@ -49,7 +49,7 @@ class Memory:
         self.identity = dict(identity)
         self.known = 0
 
-    def run(self, jobs: Iterable[Job], then: Then, workers: int = 1) -> None:
+    def run(self, jobs: Iterable[Job], then: Then, workers: int = 1, engine: Engine = "pool") -> None:
         """`run_jobs`, without those whose results are there; `then` hears of these too, in this process."""
 
         def settled(asked: Iterable[Job]) -> list[Job]:
@@ -68,7 +68,7 @@ class Memory:
             self.keep(job, result)
             return settled(then(job, result))
 
-        run_jobs(settled(jobs), kept, workers)
+        run_jobs(settled(jobs), kept, workers, engine)
 
     def key(self, job: Job) -> str:
         """What stands for a job: its function and all that it is given."""

@@ -1,4 +1,4 @@
-"""Jobs one after another or in processes, where the result of a job may ask for further jobs."""
+"""Jobs one after another, in processes or on Ray, where the result of a job may ask for further jobs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait as wait_for
-from typing import Any
+from typing import Any, Literal, Protocol, get_args
 
-from deconrec.errors import Error
+from deconrec.errors import Error, ParameterError
+
+Engine = Literal["pool", "ray"]
+ENGINES: tuple[str, ...] = get_args(Engine)
 
 
 @dataclass(frozen=True)
@@ -30,33 +33,118 @@ class Job:
     arguments: tuple[Any, ...]
 
 
-def run_jobs(jobs: Iterable[Job], then: Callable[[Job, Any], Iterable[Job]], workers: int = 1) -> None:
+class Workers(Protocol):
+    """Processes that do jobs; a ticket stands for a job that was handed over.
+
+    Attributes
+    ----------
+    ahead: how many jobs may be handed over beyond one a worker.
+    """
+
+    ahead: int
+
+    def submit(self, job: Job) -> Any:
+        """Hand a job over and give its ticket."""
+
+    def done(self, tickets: Collection[Any]) -> Collection[Any]:
+        """Those of the tickets whose jobs are done; waits for the first."""
+
+    def result(self, ticket: Any) -> Any:
+        """What a job that is done gave; what it raised is raised."""
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    then: Callable[[Job, Any], Iterable[Job]],
+    workers: int = 1,
+    engine: Engine = "pool",
+) -> None:
     """Do the jobs in order, and those that `then` returns on their results after them, until none is left.
 
-    `then` is called in this process only, as results come. Interrupting leaves jobs that were not started undone.
+    `then` is called in this process only, as results come. Interrupting leaves jobs that were not started undone. Jobs
+    are taken from the iterable as processes become free, so that it may hold more than memory does.
+
+    Parameters
+    ----------
+    workers: processes.
+    engine: "pool" = processes of this machine, or this process itself where `workers` is 1; "ray" = see `engine_ray`.
 
     Raises
     ------
-    Error: a worker process ended abruptly.  Whatever a job raises.
+    Error: a worker process ended abruptly.  MissingExtra: ray is not installed.  Whatever a job raises.
     """
-    waiting = deque(jobs)
-    if workers == 1:
-        while waiting:
-            job = waiting.popleft()
-            waiting.extend(then(job, job.function(*job.arguments)))
+    first, further = iter(jobs), deque[Job]()
+
+    def following() -> Job | None:
+        job = next(first, None)
+        return job if job is not None or not further else further.popleft()
+
+    if engine == "pool" and workers == 1:
+        while (job := following()) is not None:
+            further.extend(then(job, job.function(*job.arguments)))
         return
+    with _workers(engine, workers) as hands:
+        running: dict[Any, Job] = {}
+        while True:
+            # Few are handed over ahead, so that what is asked for later can still be put in its place.
+            while len(running) < workers + hands.ahead and (job := following()) is not None:
+                running[hands.submit(job)] = job
+            if not running:
+                return
+            for ticket in hands.done(list(running)):
+                job = running.pop(ticket)
+                further.extend(then(job, hands.result(ticket)))
+
+
+def check_engine(engine: str, workers: int, who: str) -> None:
+    """Refuse an engine that there is not, before any work is done.
+
+    Raises
+    ------
+    ParameterError: no such engine, or no worker.  MissingExtra: ray is not installed.
+    """
+    if engine not in ENGINES:
+        raise ParameterError(f"'engine' of {who} must be one of {', '.join(ENGINES)}; got {engine!r}.")
+    if workers < 1:
+        raise ParameterError(f"'workers' of {who} must be at least 1; got {workers}.")
+    if engine == "ray":
+        from deconrec.experiments.engine_ray import import_ray
+
+        import_ray()
+
+
+def _workers(engine: Engine, workers: int) -> AbstractContextManager[Workers]:
+    if engine == "ray":
+        from deconrec.experiments.engine_ray import ray_workers
+
+        return ray_workers(workers)
+    return _processes(workers)
+
+
+# ---------------------------------------------------------------------- processes of this machine
+class _Processes:
+    """A pool of processes; a ticket is a future."""
+
+    ahead = 1  # a process that is done need not wait for this one
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self._pool = pool
+
+    def submit(self, job: Job) -> Future[Any]:
+        return self._pool.submit(job.function, *job.arguments)
+
+    def done(self, tickets: Collection[Future[Any]]) -> Collection[Future[Any]]:
+        return wait(tickets, return_when=FIRST_COMPLETED).done
+
+    def result(self, ticket: Future[Any]) -> Any:
+        return ticket.result()
+
+
+@contextmanager
+def _processes(workers: int) -> Iterator[Workers]:
     with ProcessPoolExecutor(workers, get_context("spawn"), _end_with_the_parent) as pool:
-        running: dict[Future[Any], Job] = {}
         try:
-            while waiting or running:
-                # Few are handed over ahead, so that what is asked for later can still be put in its place.
-                while waiting and len(running) < workers + 1:
-                    job = waiting.popleft()
-                    running[pool.submit(job.function, *job.arguments)] = job
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    job = running.pop(future)
-                    waiting.extend(then(job, future.result()))
+            yield _Processes(pool)
         except BrokenProcessPool as error:
             raise Error(
                 f"a worker process ended abruptly (workers={workers}): out of memory, killed, or started from a "

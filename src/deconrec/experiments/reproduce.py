@@ -27,7 +27,7 @@ from deconrec.experiments.compare import (
 )
 from deconrec.experiments.judge import Outcome, Unit, judge, letters, lifts
 from deconrec.experiments.metrics import check_metrics
-from deconrec.experiments.pool import Job, progress_bar, run_jobs
+from deconrec.experiments.pool import Engine, Job, check_engine, progress_bar, run_jobs
 from deconrec.experiments.results import Lift, Reproduction, Run, Summary, Test, Verdict
 from deconrec.experiments.runs import (
     DESK,
@@ -84,6 +84,7 @@ def reproduce(
     root: str | Path | None = None,
     trials: int | None = None,
     workers: int = 1,
+    engine: Engine = "pool",
     force: bool = False,
     run: bool = True,
     results: str | Path | None = None,
@@ -101,7 +102,7 @@ def reproduce(
     root: folder of the public data sets.
     trials: of each search; None = the spec's, 0 = the methods' defaults. More trials go on from those made before. An
         experiment that describes worlds has none.
-    workers: processes, one thread each.
+    workers: processes, one thread each.  engine: of what, as of `compare`.
     force: do again what is done; the new lines replace the old ones.
     run: False = do nothing, and report what is there; `missing` names the rest.
     results: folder of the lines, NAME.jsonl; None = experiments/results in a checkout, else deconrec-results. What
@@ -118,6 +119,7 @@ def reproduce(
         raise ParameterError(
             f"reproduce needs seeds >= 1, trials >= 0 and workers >= 1; got {seeds}, {trials} and {workers}."
         )
+    check_engine(engine, workers, "reproduce")
     if seed is not None and seed < 0:
         raise ParameterError(f"'seed' of reproduce must be >= 0; got {seed}.")
     called, spec = load_spec(name)
@@ -135,6 +137,7 @@ def reproduce(
             Store(results_path(called, results, quick), say),
             root=None if root is None else str(root),
             workers=workers,
+            engine=engine,
             force=force,
             run=run,
             quick=quick,
@@ -154,8 +157,8 @@ def reproduce(
     try:
         work = _Work.of(called, spec, None if root is None else str(root), store, force)
         if run:
-            work.do(workers, progress, say)
-        return work.report(quick)
+            work.do(workers, engine, progress, say)
+        return work.report(quick, {"engine": engine} if run else {})
     finally:
         DESK.clear()
 
@@ -416,7 +419,7 @@ class _Work:
             out.append(Job(("final", search.key, number), try_one, arguments))
         return out
 
-    def do(self, workers: int, progress: bool, say: Callable[[str], None]) -> None:
+    def do(self, workers: int, engine: Engine, progress: bool, say: Callable[[str], None]) -> None:
         """Do what is missing."""
         open_ = [s for s in self.searches.values() if not s.searcher.finished]
         finals = [job for s in self.searches.values() for job in self.jobs_of_finals(s)]
@@ -464,7 +467,7 @@ class _Work:
             return self.jobs_of_runs(search.users)
 
         with progress_bar(trials + judged + len(ready) + later if progress else None) as advance:
-            run_jobs([*(self.job_of_trial(s) for s in open_), *finals, *ready], then, workers)
+            run_jobs([*(self.job_of_trial(s) for s in open_), *finals, *ready], then, workers, engine)
         if self.forced:  # everything was done again: the old lines go
             self.store.rewrite()
         self.ignored.clear()
@@ -550,8 +553,8 @@ class _Work:
         )
         return Outcome(run, unpacked(line["per_user"], line["users"]))
 
-    def report(self, quick: bool) -> Reproduction:
-        """Everything that is there, judged, beside the paper's figures."""
+    def report(self, quick: bool, how: Mapping[str, str]) -> Reproduction:
+        """Everything that is there, judged, beside the paper's figures; `how` the last of it was made."""
         spec, seeds = self.spec, self.spec.seed_numbers
         runs: list[Run] = []
         summary: list[Summary] = []
@@ -602,7 +605,7 @@ class _Work:
             runs=runs,
             summary=summary,
             tests=tests,
-            environment=environment() | {"results": self.store.path.name},
+            environment=environment() | {"results": self.store.path.name} | dict(how),
             distribution=distribution_of(first.data, first.truth),
             letters={m: single(m, done, summary, tests) for m in spec.metrics} if single else {},
             name=self.name,

@@ -21,7 +21,7 @@ from deconrec.base import Estimator
 from deconrec.data.dataset import Dataset
 from deconrec.errors import ParameterError
 from deconrec.experiments.compare import FINALISTS, SHARED_SPLITS, environment
-from deconrec.experiments.pool import Job, progress_bar, run_jobs
+from deconrec.experiments.pool import Engine, Job, check_engine, progress_bar, run_jobs
 from deconrec.experiments.results import Tuned, TunedTrial
 from deconrec.experiments.runs import DESK, SELECTS, Plan, Select, check_methods, try_one
 from deconrec.experiments.search import Searched, Searcher, Trial, Tried, named_settings
@@ -51,6 +51,7 @@ def tune(
     settings: Mapping[str, str] | None = None,
     seed: int = 0,
     workers: int = 1,
+    engine: Engine = "pool",
     root: str | Path | None = None,
     progress: bool = False,
     told: Told | None = None,
@@ -69,7 +70,7 @@ def tune(
     splits: that judge every trial (or worlds of a simulator); confirm: further ones that judge the five best trials.
     settings: more parameters of the method, as text; they stay.
     seed: of the search; the splits are those of seeds `seed`, `seed` + 1, ...
-    workers: processes.
+    workers: processes.  engine: of what, as of `compare`.
     root: folder of the public data sets.
     progress: show a bar on a terminal.
     told: called with the number of each new trial and the trial.
@@ -80,6 +81,7 @@ def tune(
     trial failed.
     """
     _check(trials, splits, confirm, workers, select)
+    check_engine(engine, workers, "tune")
     text = named(method, settings or {})
     plan = Plan(
         data if isinstance(data, Dataset) else str(data),
@@ -104,7 +106,7 @@ def tune(
     started = time.perf_counter()
     DESK.clear()
     try:
-        found = _Run(plan, text, search, study, splits, confirm, seed, told).all(workers, progress)
+        found = _Run(plan, text, search, study, splits, confirm, seed, told).all(workers, engine, progress)
     finally:
         DESK.clear()
     protocol_ = {
@@ -140,7 +142,8 @@ def tune(
         command=fit_command(method, opened.name, values, root, seed),
         answer=_answer(found, gain, protocol_),
         resumed=resumed,
-        environment=environment() | {"seconds": time.perf_counter() - started},
+        environment=environment()
+        | {"seconds": time.perf_counter() - started, "workers": workers, "engine": engine},
         **finite({"score": found.score, "default": found.default}),
     )
 
@@ -204,12 +207,12 @@ class _Run:
         self.finals: dict[tuple[int, int], Tried] = {}
         self.further: dict[int, Tried] = {}
 
-    def all(self, workers: int, progress: bool) -> Searched:
+    def all(self, workers: int, engine: Engine, progress: bool) -> Searched:
         """Do what is left to do and give the outcome."""
         left = max(0, self.search.trials - len(self.search.done)) * len(self.at)
         total = left + FINALISTS * len(self.further_at)
         with progress_bar(total if progress else None) as self.advance:
-            run_jobs(self._next(), self._then, workers)
+            run_jobs(self._next(), self._then, workers, engine)
         return self.search.result().confirmed(self.further)
 
     def _job(self, kind: Any, seed: int, params: Mapping[str, Any]) -> Job:

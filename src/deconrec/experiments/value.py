@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from deconrec.catalogue import Opened
 from deconrec.data.dataset import Dataset
@@ -21,7 +22,7 @@ from deconrec.experiments.compare import environment, protocol_of, unit_of
 from deconrec.experiments.impressions import chosen_metrics
 from deconrec.experiments.judge import Outcome, Unit, contrast, judge
 from deconrec.experiments.memory import Memory
-from deconrec.experiments.pool import Job, progress_bar
+from deconrec.experiments.pool import Engine, Job, check_engine, progress_bar
 from deconrec.experiments.results import Gain, Point, Value, higher_is_better
 from deconrec.experiments.runs import DESK, Plan, check_methods, run_one
 from deconrec.methods import make
@@ -41,6 +42,7 @@ def value(
     seeds: int | Sequence[int] = 10,
     metric: str | None = None,
     workers: int = 1,
+    engine: Engine = "pool",
     root: str | Path | None = None,
     progress: bool = False,
     resume: str | Path | None = None,
@@ -56,7 +58,7 @@ def value(
         fixed test log.
     seeds: a number (0, 1, ...) or the seeds.
     metric: one name; None = the protocol's headline.
-    workers, root, progress, resume: as of `compare`.
+    workers, engine, root, progress, resume: as of `compare`.
 
     Raises
     ------
@@ -65,6 +67,7 @@ def value(
     names, sizes = list(methods), [float(s) for s in shares]
     numbers = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
     _check(names, sizes, numbers, workers)
+    check_engine(engine, workers, "value")
     plan = Plan(
         data if isinstance(data, Dataset) else str(data),
         None if root is None else str(root),
@@ -96,10 +99,16 @@ def value(
                 advance(job.label[1])
                 return []
 
-            memory.run(jobs, then, workers)
+            memory.run(jobs, then, workers, engine)
     finally:
         DESK.clear()
-    return _record(plans, opened, names, numbers, chosen, outcomes, missing, started, memory.known)
+    about = environment() | {
+        "seconds": time.perf_counter() - started,
+        "workers": workers,
+        "engine": engine,
+        "resumed": memory.known,
+    }
+    return _record(plans, opened, names, numbers, chosen, outcomes, missing, about)
 
 
 def _check(names: list[str], sizes: list[float], numbers: list[int], workers: int) -> None:
@@ -159,8 +168,7 @@ def _record(
     metric: str,
     outcomes: dict[tuple[float, str, int], Outcome],
     missing: list[str],
-    started: float,
-    resumed: int,
+    about: dict[str, Any],
 ) -> Value:
     data, truth = opened.draw(seeds[0])
     points: list[Point] = []
@@ -188,7 +196,7 @@ def _record(
         gains=gains,
         answer=answer(points, gains, metric),
         missing=missing,
-        environment=environment() | {"seconds": time.perf_counter() - started, "resumed": resumed},
+        environment=about,
     )
 
 

@@ -20,7 +20,7 @@ from deconrec.errors import Error, MissingData
 from deconrec.evaluation import statistics
 from deconrec.experiments.compare import environment
 from deconrec.experiments.judge import Outcome, Unit
-from deconrec.experiments.pool import Job, progress_bar, run_jobs
+from deconrec.experiments.pool import Engine, Job, progress_bar, run_jobs
 from deconrec.experiments.quantities import curves, definitions, quantities
 from deconrec.experiments.results import Claimed, Curve, Reproduction, Run, Summary, Test, Verdict
 from deconrec.experiments.spec import COMMAND, Setting
@@ -77,6 +77,7 @@ def reproduce_worlds(
     *,
     root: str | None,
     workers: int,
+    engine: Engine,
     force: bool,
     run: bool,
     quick: bool,
@@ -89,8 +90,8 @@ def reproduce_worlds(
     """
     work = _Work(name, spec, root, store, {*store.lines, *store.beside} if force else set())
     if run:
-        work.do(workers, progress, say, forced=force)
-    return work.report(quick)
+        work.do(workers, engine, progress, say, forced=force)
+    return work.report(quick, {"engine": engine} if run else {})
 
 
 def measure(name: str, root: str | None, seed: int, with_curves: bool) -> Measured:
@@ -185,7 +186,9 @@ class _Work:
         return line if whole else None
 
     # ------------------------------------------------------------------ doing it
-    def do(self, workers: int, progress: bool, say: Callable[[str], None], forced: bool) -> None:
+    def do(
+        self, workers: int, engine: Engine, progress: bool, say: Callable[[str], None], forced: bool
+    ) -> None:
         """Draw and measure what is missing, a seed of every world before the next seed."""
         drawable = [case for case in self.cases if not case.world.failed]
         jobs = [
@@ -212,7 +215,7 @@ class _Work:
             return []
 
         with progress_bar(len(jobs) if progress else None) as advance:
-            run_jobs(jobs, then, workers)
+            run_jobs(jobs, then, workers, engine)
         if forced:  # everything was done again: the old lines go
             self.store.rewrite()
         self.ignored.clear()
@@ -239,8 +242,8 @@ class _Work:
         self.ignored.discard(key)
 
     # ------------------------------------------------------------------ the record
-    def report(self, quick: bool) -> Reproduction:
-        """Everything that is there, judged, beside what the paper says."""
+    def report(self, quick: bool, how: Mapping[str, str]) -> Reproduction:
+        """Everything that is there, judged, beside what the paper says; `how` the last of it was made."""
         spec = self.spec
         missing = [f"{w.name}: it cannot be drawn: {w.failed}" for w in self.worlds if w.failed]
         lines: list[tuple[_Case, list[dict[str, Any]]]] = []
@@ -268,7 +271,7 @@ class _Work:
             runs=[self._run(case, line) for case, own in lines for line in own],
             summary=summary,
             tests=list(self._tests(whole)),
-            environment=environment() | {"results": self.store.path.name},
+            environment=environment() | {"results": self.store.path.name} | dict(how),
             name=self.name,
             title=spec.title,
             says=spec.says,
