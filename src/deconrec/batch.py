@@ -20,6 +20,7 @@ from typing import Any
 import polars as pl
 
 from deconrec.base import SOURCES, Estimator
+from deconrec.data.explain import columns_shown, delimiter_hint, not_among, shown
 from deconrec.data.files import replaced_file, write_file
 from deconrec.data.sealed import seal
 from deconrec.data.tables import Batches, open_batches, read_table, text_ids
@@ -64,8 +65,8 @@ class Columns:
         return found.rename({theirs: name for theirs, name in ours.items() if theirs in found.columns})
 
 
-def check_output(path: str | Path) -> None:
-    """Refuse an ending that is not written, or a folder that is not there, before any work is done.
+def check_output(path: str | Path, *inputs: str | Path | None) -> None:
+    """Refuse an ending that is not written, a folder that is not there, or an input, before any work is done.
 
     Raises
     ------
@@ -74,8 +75,12 @@ def check_output(path: str | Path) -> None:
     target = Path(path)
     if target.suffix not in ENDINGS:
         raise FileError(f"'{path}' must end in .parquet or .csv.")
-    if target.is_dir() or not target.resolve().parent.is_dir():
-        raise FileError(f"'{path}' cannot be written: its folder does not exist, or it is a folder itself.")
+    if os.path.isdir(target) or not os.path.isdir(target.parent):
+        raise FileError(
+            f"{shown(str(path))} cannot be written: its folder does not exist, or it is a folder itself."
+        )
+    if any(given is not None and os.path.realpath(given) == os.path.realpath(path) for given in inputs):
+        raise FileError(f"'{path}' is read by this command, and must not be written over. Give another name.")
 
 
 def recommend_to(
@@ -111,7 +116,7 @@ def recommend_to(
     ------
     FileError: the model or the output.  DataError, ParameterError: as of `Estimator.recommend`.
     """
-    check_output(out)
+    check_output(out, users, history, features)
     options: dict[str, Any] = {
         "k": k,
         "exclude_seen": exclude_seen,
@@ -162,7 +167,7 @@ def predict_to(
     ------
     FileError: the model or the output.  DataError: the pairs, the history or the features.
     """
-    check_output(out)
+    check_output(out, pairs, history, features)
     files = {"pairs": pairs, "history": history, "features": features}
     user, item = columns.user, columns.item
     read = {"part_rows": part_rows, "columns": asdict(columns)}
@@ -175,8 +180,11 @@ def predict_to(
         missing = [c for c in wanted if c not in opened.columns]
         if missing:
             raise DataError(
-                f"the pairs need the columns {', '.join(wanted)}; {', '.join(missing)} not among {opened.columns}. "
-                "Say which columns hold the ids (--user, --item), and rename those of the context."
+                f"the pairs need the columns {', '.join(wanted)}; {not_among(missing, opened.columns)}. "
+                + (
+                    opened.hint
+                    or "Say which columns hold the ids (--user, --item), and rename those of the context."
+                )
             )
         ids = {user: "user_id", item: "item_id"}
         kinds, rows = _kinds(opened, ids)
@@ -218,7 +226,8 @@ def asked_users(
         table = columns.table(users, "the users")
         if "user_id" not in table.columns:
             raise DataError(
-                f"the users need the column {columns.user}; got {table.columns}. Say which holds the ids (--user)."
+                f"the users need the column {columns.user}; got {columns_shown(table.columns)}. "
+                + (delimiter_hint(table.columns, columns.delimiter) or "Say which holds the ids (--user).")
             )
         wanted = table["user_id"]
     return fitted._asked(wanted, given["history"], given["features"])[0]

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from deconrec.data.blocks import Block, blocks, header
+from deconrec.data.explain import shown
 from deconrec.errors import DataError
 
 TYPES = ("token", "token_seq", "float", "float_seq")
@@ -35,7 +36,7 @@ def header_types(path: Path, who: str) -> dict[str, str]:
     """
     try:
         names = header(path, quoted=False).decode().split("\t")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(f"{who}: '{path}' cannot be read as a RecBole file: {error}.") from error
     if names == [""]:
         raise DataError(f"{who}: '{path}' must begin with a header of name:type; the file is empty.")
@@ -46,11 +47,11 @@ def header_types(path: Path, who: str) -> dict[str, str]:
         if not sign or not name or one:
             raise DataError(
                 f"{who}: the header of '{path}' must give each column as name:type (types: {', '.join(TYPES)}), "
-                f"separated by tabs; got '{text}'."
+                f"separated by tabs; got {shown(text)}."
             )
         if kind not in TYPES:
             raise DataError(
-                f"{who}: the header of '{path}' gives '{name}' the type '{kind}'; known: {', '.join(TYPES)}."
+                f"{who}: the header of '{path}' gives {shown(name)} the type {shown(kind)}; known: {', '.join(TYPES)}."
             )
         if name in out:
             raise DataError(f"{who}: the header of '{path}' must name each column once; got '{name}' twice.")
@@ -85,7 +86,7 @@ def read_blocks(path: Path, who: str, wanted: Sequence[str] | None = None) -> It
             blank = text.count(b"\n", len(kept)) - 1
             _check_fields(kept + b"\n", block.line, path, who, names)
             yield _parsed(Block(kept, block.line), types, chosen, path, who)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(f"{who}: '{path}' cannot be read as a RecBole file: {error}.") from error
 
 
@@ -155,7 +156,7 @@ def _parsed(block: Block, types: dict[str, str], chosen: list[str], path: Path, 
                 k = int(bad.arg_max() or 0)
                 raise DataError(
                     f"{who}: line {block.line + k:,} of '{path}': '{name}' is declared float and must be a number; "
-                    f"got '{values[k]}'. Correct it, or declare {name}:token."
+                    f"got {shown(values[k])}. Correct it, or declare {name}:token."
                 )
             table = table.with_columns(numbers.alias(name))
     return table
