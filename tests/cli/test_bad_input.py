@@ -1303,7 +1303,7 @@ resource.setrlimit(resource.RLIMIT_AS, (now + int(sys.argv[1]), now + int(sys.ar
 sys.exit(main(sys.argv[2:]))
 """
 RATIO = (
-    "bytes unpack to more than 200 times as many, which is no log's way. Unpack it yourself if it is meant."
+    "it unpacks to more than 200 times its bytes, which is no table's way. Unpack it yourself if it is meant."
 )
 
 
