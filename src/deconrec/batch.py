@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +21,8 @@ from typing import Any
 import polars as pl
 
 from deconrec.base import SOURCES, Estimator
-from deconrec.data.explain import columns_shown, delimiter_hint, not_among, shown
-from deconrec.data.files import replaced_file, write_file
+from deconrec.data.explain import columns_shown, delimiter_hint, not_among, shown, why_no_file
+from deconrec.data.files import followed, replaced_file, write_file
 from deconrec.data.sealed import seal
 from deconrec.data.tables import Batches, open_batches, read_table, text_ids
 from deconrec.errors import DataError, FileError
@@ -79,7 +80,7 @@ def check_output(path: str | Path, *inputs: str | Path | None) -> None:
         raise FileError(
             f"{shown(str(path))} cannot be written: its folder does not exist, or it is a folder itself."
         )
-    if any(given is not None and os.path.realpath(given) == os.path.realpath(path) for given in inputs):
+    if any(given is not None and followed(given) == followed(path) for given in inputs):
         raise FileError(f"'{path}' is read by this command, and must not be written over. Give another name.")
 
 
@@ -354,10 +355,14 @@ def _work(
     ------
     FileError: another process writes the same output.
     """
-    target = Path(out).resolve()
+    target = followed(out)
     about = {
         "command": command,
-        "options": options,
+        # JSON has no infinity, and an option that is none is refused later, by name.
+        "options": {
+            name: repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in options.items()
+        },
         "model": read_about(model).get("seal") or _digest(Path(model) / "arrays.safetensors"),
         "files": {name: None if path is None else _digest(Path(path)) for name, path in files.items()},
         "out": target.name,
@@ -406,7 +411,7 @@ def _alone(folder: Path, out: Path) -> Iterator[None]:
 
 def _digest(path: Path) -> str | None:
     """SHA-256 of a file's bytes; None where there is none, which its reader will say better."""
-    if not path.is_file():
+    if why_no_file(path):
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

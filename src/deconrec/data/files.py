@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deconrec.data.dataset import Dataset, Duplicates, Protocol, Task, Unrated
-from deconrec.data.explain import shown, why_no_file
+from deconrec.data.explain import columns_shown, shown, why_no_file
 from deconrec.errors import DataError, FileError, MissingData, ParameterError
 
 DATA_FILE = "data.toml"
@@ -162,7 +162,7 @@ def _read_spec(file: Path) -> _DataFile:
         raise MissingData(f"a data file (TOML) was expected at {shown(str(file))}: {hint}.")
     raw = _parsed(file)
     if "biased" not in raw and "impressions" not in raw:
-        given = ", ".join(f"'{key}'" for key in raw) or "nothing"
+        given = columns_shown(list(raw))[1:-1] or "nothing"
         raise DataError(
             f'{file}: a [biased] table with its path is required ([biased] path = "log.csv"), or a table of '
             f"[impressions]; got {given}."
@@ -270,13 +270,13 @@ def _unknown_key(names: list[str]) -> str:
     *tables, key = names
     where = f"[{tables[0]}]" if tables else "the data file"
     known = list(_sections()[tables[0]].model_fields if tables else _DataFile.model_fields)
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6) if len(key) < 100 else []
     if close:
         return f"there is no key '{key}' in {where}; did you mean '{close[0]}'?"
     homes = [name for name, section in _sections().items() if key in section.model_fields]
     if homes:
         return f"there is no key '{key}' in {where}; it belongs to [{homes[0]}]."
-    return f"there is no key '{key}' in {where}; known: {', '.join(known)}."
+    return f"there is no key {shown(key)} in {where}; known: {', '.join(known)}."
 
 
 # ---------------------------------------------------------------------- writing

@@ -22,7 +22,7 @@ import polars as pl
 
 from deconrec.data.context import Context, Schema
 from deconrec.data.dataset import Dataset, Log, Task
-from deconrec.data.explain import delimiter_hint, not_among, shown
+from deconrec.data.explain import columns_shown, delimiter_hint, not_among, shown
 from deconrec.data.ids import Vocabulary, normalise_ids
 from deconrec.data.leaks import Leak, find_leaks
 from deconrec.data.logs import timestamps
@@ -253,7 +253,7 @@ def _read(
             "[impressions] and [columns] of a data file."
         )
         raise DataError(
-            f"{who} needs the columns {', '.join(map(repr, needed))}; {not_among(missing, there)}. {advice}"
+            f"{who} needs the columns {columns_shown(needed)[1:-1]}; {not_among(missing, there)}. {advice}"
         )
     wanted = [*dict.fromkeys([*needed, *(n for n in optional if n in there)])]
     table = table.select(wanted)

@@ -113,7 +113,8 @@ def read_log(
             "--user, --item and --rating of `deconrec data convert`."
         )
         raise DataError(
-            f"the {who} log needs the columns '{roles['user']}', '{roles['item']}' and '{roles['rating']}'; "
+            f"the {who} log needs the columns {', '.join(shown(roles[r]) for r in ('user', 'item'))} and "
+            f"{shown(roles['rating'])}; "
             f"{not_among(missing, batches.columns)}. {advice}{_other_shape(batches.columns, missing, roles)}"
         )
     present = [

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from deconrec.data.blocks import Block, blocks, header
-from deconrec.data.explain import shown
+from deconrec.data.explain import columns_shown, shown
 from deconrec.errors import DataError
 
 TYPES = ("token", "token_seq", "float", "float_seq")
@@ -115,8 +115,9 @@ def _check_fields(text: bytes, line: int, path: Path, who: str, names: Sequence[
 
 
 def _wrong_fields(path: Path, who: str, names: Sequence[str], line: int, got: int) -> DataError:
+    listed = columns_shown(names)[1:-1].replace("'", "")
     return DataError(
-        f"{who}: line {line:,} of '{path}' must have {len(names)} fields separated by tabs ({', '.join(names)}); "
+        f"{who}: line {line:,} of '{path}' must have {len(names)} fields separated by tabs ({listed}); "
         f"got {got}. Correct or drop the line."
     )
 
@@ -146,7 +147,8 @@ def _parsed(block: Block, types: dict[str, str], chosen: list[str], path: Path, 
         except UnicodeDecodeError as fault:
             line = block.line + block.text.count(b"\n", 0, fault.start)
             raise DataError(f"{who}: line {line:,} of '{path}' must be UTF-8; {fault.reason}.") from error
-        raise DataError(f"{who}: '{path}' cannot be read as a RecBole file: {error}.") from error
+        reason = shown(str(error).splitlines()[0], 200)[1:-1]
+        raise DataError(f"{who}: '{path}' cannot be read as a RecBole file: {reason}.") from error
     for name in chosen:
         if types[name] == "float" and not table[name].dtype.is_numeric():
             values = table[name].cast(pl.String)
