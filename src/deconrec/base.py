@@ -565,6 +565,7 @@ class Estimator(Parameterised, ABC):
         self._check_fitted()
         if not isinstance(k, int | np.integer) or k < 1:
             raise ParameterError(f"'k' of recommend must be a whole number >= 1; got {k!r}.")
+        k = max(1, min(int(k), len(self.items_)))  # tables are made for k places
         if explore is not None:
             check_policy(explore, epsilon, temperature)
         raw, folded = self._asked(users, history, features)

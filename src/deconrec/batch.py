@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +23,8 @@ from typing import Any
 import polars as pl
 
 from deconrec.base import SOURCES, Estimator
-from deconrec.data.files import replaced_file, write_file
+from deconrec.data.explain import columns_shown, delimiter_hint, not_among, shown, why_no_file
+from deconrec.data.files import followed, replaced_file, write_file
 from deconrec.data.sealed import seal
 from deconrec.data.tables import Batches, open_batches, read_table, text_ids
 from deconrec.errors import DataError, FileError
@@ -68,8 +70,8 @@ class Columns:
         return found.rename({theirs: name for theirs, name in ours.items() if theirs in found.columns})
 
 
-def check_output(path: str | Path) -> None:
-    """Refuse an ending that is not written, or a folder that is not there, before any work is done.
+def check_output(path: str | Path, *inputs: str | Path | None) -> None:
+    """Refuse an ending that is not written, a folder that is not there, or an input, before any work is done.
 
     Raises
     ------
@@ -78,8 +80,12 @@ def check_output(path: str | Path) -> None:
     target = Path(path)
     if target.suffix not in ENDINGS:
         raise FileError(f"'{path}' must end in .parquet or .csv.")
-    if target.is_dir() or not target.resolve().parent.is_dir():
-        raise FileError(f"'{path}' cannot be written: its folder does not exist, or it is a folder itself.")
+    if os.path.isdir(target) or not os.path.isdir(target.parent):
+        raise FileError(
+            f"{shown(str(path))} cannot be written: its folder does not exist, or it is a folder itself."
+        )
+    if any(given is not None and followed(given) == followed(path) for given in inputs):
+        raise FileError(f"'{path}' is read by this command, and must not be written over. Give another name.")
 
 
 def recommend_to(
@@ -119,7 +125,7 @@ def recommend_to(
     FileError: the model or the output.  DataError, ParameterError: as of `Estimator.recommend`.  MissingExtra: ray is
     not installed.
     """
-    check_output(out)
+    check_output(out, users, history, features)
     check_engine(engine, workers, "recommend")
     options: dict[str, Any] = {
         "k": k,
@@ -173,7 +179,7 @@ def predict_to(
     FileError: the model or the output.  DataError: the pairs, the history or the features.  MissingExtra: ray is not
     installed.
     """
-    check_output(out)
+    check_output(out, pairs, history, features)
     check_engine(engine, workers, "predict")
     files = {"pairs": pairs, "history": history, "features": features}
     user, item = columns.user, columns.item
@@ -187,8 +193,11 @@ def predict_to(
         missing = [c for c in wanted if c not in opened.columns]
         if missing:
             raise DataError(
-                f"the pairs need the columns {', '.join(wanted)}; {', '.join(missing)} not among {opened.columns}. "
-                "Say which columns hold the ids (--user, --item), and rename those of the context."
+                f"the pairs need the columns {', '.join(wanted)}; {not_among(missing, opened.columns)}. "
+                + (
+                    opened.hint
+                    or "Say which columns hold the ids (--user, --item), and rename those of the context."
+                )
             )
         ids = {user: "user_id", item: "item_id"}
         kinds, rows = _kinds(opened, ids)
@@ -230,7 +239,8 @@ def asked_users(
         table = columns.table(users, "the users")
         if "user_id" not in table.columns:
             raise DataError(
-                f"the users need the column {columns.user}; got {table.columns}. Say which holds the ids (--user)."
+                f"the users need the column {columns.user}; got {columns_shown(table.columns)}. "
+                + (delimiter_hint(table.columns, columns.delimiter) or "Say which holds the ids (--user).")
             )
         wanted = table["user_id"]
     return fitted._asked(wanted, given["history"], given["features"])[0]
@@ -443,11 +453,15 @@ def _work(
     ------
     FileError: another process writes the same output.
     """
-    target = Path(out).resolve()
+    target = followed(out)
     own, digests = _seal(model), {name: _digest(path) for name, path in files.items()}
     about = {
         "command": command,
-        "options": options,
+        # JSON has no infinity, and an option that is none is refused later, by name.
+        "options": {
+            name: repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in options.items()
+        },
         "model": own,
         "files": digests,
         "out": target.name,
@@ -498,7 +512,7 @@ def _alone(folder: Path, out: Path) -> Iterator[None]:
 
 def _digest(path: str | Path | None) -> str | None:
     """SHA-256 of a file's bytes; None where there is none, which its reader will say better."""
-    if path is None or not Path(path).is_file():
+    if path is None or why_no_file(path):
         return None
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,7 @@ each seed, a semi-real data set fresh users or fresh exposures; everything else 
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from deconrec.data.dataset import Dataset, Log, Truth
+from deconrec.data.explain import shown
 from deconrec.data.given import read_data
 from deconrec.errors import MissingData, ParameterError, UnknownName
 
@@ -151,13 +153,13 @@ def open_data(name: str | Path, root: str | Path | None = None) -> Opened:
     key = text.partition(":")[0]
     if key not in CATALOGUE:
         path = Path(text)
-        if path.exists() or path.suffix == ".toml":
+        if os.path.exists(path) or path.suffix == ".toml":
             data = read_data(path)
             return Opened(text, False, lambda seed: (data, None))
         if path.suffix or len(path.parts) > 1:
             raise MissingData(
-                f"there is no data set '{text}': no such file or folder, and no name of the catalogue (deconrec data "
-                "list). Check the path."
+                f"there is no data set {shown(text)}: no such file or folder, and no name of the catalogue (deconrec "
+                "data list). Check the path."
             )
         raise UnknownName("data set", key, CATALOGUE)
     entry = CATALOGUE[key]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from deconrec.data.dataset import Dataset, Features, Log
+from deconrec.data.dataset import Dataset, Features, Log, Task
 from deconrec.data.ids import Vocabulary, normalise_ids
 from deconrec.data.split import take_users
 from deconrec.data.tables import read_table
+from deconrec.data.validate import build_dataset
 from deconrec.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,7 +41,18 @@ def new_users(model: Estimator, history: Any, features: Any = None) -> Dataset:
     else:
         given = history
         if not isinstance(given, Dataset):
-            given = Dataset.from_frames(read_table(history, "the history"), duplicates="last")
+            given = build_dataset(
+                read_table(history, "the history"),
+                unbiased=None,
+                test=None,
+                users=None,
+                items=None,
+                columns=None,
+                duplicates="last",
+                task=Task(),
+                name="history",
+                called="history",
+            )
         users, log, own = given.users.values, given.biased, given.user_features
         code = model.items_.encode(given.items.values)[log.item]
         known = code >= 0

@@ -204,7 +204,7 @@ MISTAKES = [
     (["compare", "sim-pairs:confound=2", "--methods", "mf"], "did you mean 'confounding'"),
     (["predict", "no-model", "pairs.csv", "--out", "s.parquet"], "no saved model"),
     (["recommend", "no-model", "--out", "r.txt"], ".parquet or .csv"),
-    (["report", "none.json", "--out", "r.html"], "not the JSON of a comparison"),
+    (["report", "none.json", "--out", "r.html"], "writes with --json; it cannot be read"),
     (["simulate", "coat", "--out", "x"], "no simulator"),
     (["frobnicate"], "frobnicate"),
 ]

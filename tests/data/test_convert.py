@@ -130,7 +130,7 @@ def test_a_recbole_folder(tmp_path):
     (folder / "films.inter.gz").write_bytes(
         gzip.compress(b"user_id:token\titem_id:token\trating:float\nu\ti\t4\nv\ti\t2\n")
     )
-    (folder / "films.item").write_text("item_id:token\tyear:float\nj\t1999\n")
+    (folder / "films.item").write_text("item_id:token\tyear:float\ni\t1998\nj\t1999\n")
     data = dc.load(folder)
     assert (data.name, data.shape, data.item_features.names) == ("films", (2, 2), ("year",))
     assert read_data(folder, binarize=3.0).task.binarize == 3
@@ -155,7 +155,11 @@ def test_a_log_by_itself(tmp_path):
 def test_paths_that_name_no_data(tmp_path):
     (tmp_path / "notes.md").touch()
     (tmp_path / "empty").mkdir()
-    for name, says in (("notes.md", "another file"), ("gone.csv", "no such file"), ("empty", "found none")):
+    for name, says in (
+        ("notes.md", "its ending is '.md'"),
+        ("gone.csv", "no such file"),
+        ("empty", "found none"),
+    ):
         with pytest.raises(MissingData, match=says):
             read_data(tmp_path / name)
     convert(data_of(TEXT, NUMBERS), tmp_path / "out")

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from deconrec.data.dataset import Dataset
-from deconrec.data.files import DATA_FILE, MARKER, Form, check_replaceable, replaced_file, write_dataset
+from deconrec.data.files import (
+    DATA_FILE,
+    MARKER,
+    Form,
+    check_replaceable,
+    followed,
+    replaced_file,
+    write_dataset,
+)
 from deconrec.data.sinks import LOG_ENDINGS, write_log
 from deconrec.errors import FileError, ParameterError
 
@@ -27,13 +35,13 @@ def check_output(source: str | Path | None, out: str | Path, form: str, *, overw
     """
     if form not in FORMS:
         raise ParameterError(f"'to' must be one of {', '.join(FORMS)}; got '{form}'.")
-    target = Path(out).resolve()
+    target = followed(out)
     if source is not None:
-        given = Path(source).resolve()
+        given = followed(source)
         if target in (given, given.parent if given.name == DATA_FILE else given):
             raise FileError(f"'{out}' is what is converted, and must not be written over. Give another name.")
     if target.suffix not in LOG_ENDINGS:
-        check_replaceable(target, MARKER)
+        check_replaceable(out, MARKER)
     elif target.is_file() and not overwrite:
         raise FileError(
             f"'{out}' exists and must not be overwritten. Give another name, or allow it: --overwrite."

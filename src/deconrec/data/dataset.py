@@ -223,6 +223,13 @@ class Task:
                     f"'rating_range' must be [low, high] with low < high; got {self.rating_range}."
                 )
             object.__setattr__(self, "rating_range", (low, high))
+            for name in ("binarize", "relevant"):
+                value = getattr(self, name)
+                if value is not None and not low < value <= high:
+                    raise ParameterError(
+                        f"'{name}' of the task must lie above {low:g} and at most at {high:g}, the ends of "
+                        f"`rating_range`; got {value:g}, which makes every rating {'1' if value <= low else '0'}."
+                    )
 
     def positive(self, rating: np.ndarray) -> np.ndarray:
         """(n,) bool: which ratings count as a positive."""

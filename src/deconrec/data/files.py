@@ -17,9 +17,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deconrec.data.dataset import Dataset, Duplicates, Protocol, Task, Unrated
+from deconrec.data.explain import columns_shown, shown, why_no_file
 from deconrec.errors import DataError, FileError, MissingData, ParameterError
 
 DATA_FILE = "data.toml"
+LARGEST = 1 << 20  # bytes of a data file
 Form = Literal["parquet", "inter"]
 MARKER = ".deconrec"  # its presence says that a folder was written here and may be replaced whole
 
@@ -154,17 +156,13 @@ def read_dataset(path: str | Path) -> Dataset:
 
 
 def _read_spec(file: Path) -> _DataFile:
-    if not file.is_file():
-        hint = (
-            f"it is a folder; name the file in it ('{file / DATA_FILE}')" if file.is_dir() else "no such file"
-        )
-        raise MissingData(f"a data file (TOML) was expected at '{file}': {hint}.")
-    try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: a data file must be TOML in UTF-8; {error}.") from error
+    if hint := why_no_file(file):
+        if hint == "it is a folder":
+            hint += f"; name the file in it ('{file / DATA_FILE}')"
+        raise MissingData(f"a data file (TOML) was expected at {shown(str(file))}: {hint}.")
+    raw = _parsed(file)
     if "biased" not in raw and "impressions" not in raw:
-        given = ", ".join(f"'{key}'" for key in raw) or "nothing"
+        given = columns_shown(list(raw))[1:-1] or "nothing"
         raise DataError(
             f'{file}: a [biased] table with its path is required ([biased] path = "log.csv"), or a table of '
             f"[impressions]; got {given}."
@@ -179,6 +177,30 @@ def _read_spec(file: Path) -> _DataFile:
     if spec.impressions is not None:
         _refuse_beside_impressions(file, raw)
     return spec
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise DataError(f"{file}: a data file must be TOML of at most {LARGEST:,} bytes; it is longer.")
+        return tomllib.loads(content.decode())
+    except OSError as error:
+        raise MissingData(f"{file}: a data file (TOML) cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{file}: a data file must be TOML in UTF-8; line {line} is not UTF-8 (perhaps Latin-1 or Windows-1252). "
+            "Save it as UTF-8."
+        ) from error
+    except RecursionError as error:
+        raise DataError(
+            f"{file}: a data file must be TOML in UTF-8; its brackets nest too deeply."
+        ) from error
+    except ValueError as error:  # no TOML, or a number of thousands of digits
+        why = "a number in it has thousands of digits" if "digits" in str(error) else error
+        raise DataError(f"{file}: a data file must be TOML in UTF-8; {why}.") from error
 
 
 def _refuse_beside_impressions(file: Path, raw: Mapping[str, Any]) -> None:
@@ -210,7 +232,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"'{key}' is required: {_described(field)}."
     expected = f"a table, [{key}]" if section is not None else _described(field)
-    return f"'{key}' must be {expected}; got {problem['input']!r}."
+    return f"'{key}' must be {expected}; got {shown(problem['input'])}."
 
 
 def _sections() -> dict[str, type[_Section]]:
@@ -248,13 +270,13 @@ def _unknown_key(names: list[str]) -> str:
     *tables, key = names
     where = f"[{tables[0]}]" if tables else "the data file"
     known = list(_sections()[tables[0]].model_fields if tables else _DataFile.model_fields)
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6) if len(key) < 100 else []
     if close:
         return f"there is no key '{key}' in {where}; did you mean '{close[0]}'?"
     homes = [name for name, section in _sections().items() if key in section.model_fields]
     if homes:
         return f"there is no key '{key}' in {where}; it belongs to [{homes[0]}]."
-    return f"there is no key '{key}' in {where}; known: {', '.join(known)}."
+    return f"there is no key {shown(key)} in {where}; known: {', '.join(known)}."
 
 
 # ---------------------------------------------------------------------- writing
@@ -294,7 +316,7 @@ def write_tables(data: Dataset, folder: Path, *, form: Form = "parquet") -> None
             )
         _write_impressions(data, folder)
         return
-    lines = [f"name = {_toml(data.name)}"]
+    lines = [f"name = {_toml(data.name)}"] if data.name else []
     for section, log, stem in (
         ("biased", data.biased, "log"),
         ("unbiased", data.unbiased, "randomised"),
@@ -323,7 +345,7 @@ def write_tables(data: Dataset, folder: Path, *, form: Form = "parquet") -> None
 def _write_impressions(data: Dataset, folder: Path) -> None:
     shown = data.impressions
     assert shown is not None
-    lines = [f"name = {_toml(data.name)}"]
+    lines = [f"name = {_toml(data.name)}"] if data.name else []
     for section, log, name in (
         ("impressions", shown.log, "impressions.parquet"),
         ("unbiased", data.unbiased, "randomised.parquet"),
@@ -359,6 +381,25 @@ def _sibling(path: Path) -> Path:
     return path.with_name(f"{path.name}.tmp-{secrets.token_hex(4)}")
 
 
+def followed(path: str | Path) -> Path:
+    """Where a path leads, links followed.
+
+    Raises
+    ------
+    FileError: no path, because it holds a NUL.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError as error:
+        raise FileError(f"{shown(str(path))} must be a path; {error}.") from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "what should be its folder is a file"
+    return error.strerror or str(error)
+
+
 def write_file(path: str | Path, content: bytes | str) -> None:
     """Writes a file whole: a reader sees the old content or the new, never a part. Text is UTF-8.
 
@@ -368,9 +409,12 @@ def write_file(path: str | Path, content: bytes | str) -> None:
     ------
     FileError: it is a folder, or cannot be written.
     """
-    target = Path(path).resolve()
-    raw = content.encode() if isinstance(content, str) else content
-    if target.is_dir():
+    target = followed(path)
+    try:
+        raw = content.encode() if isinstance(content, str) else content
+    except UnicodeEncodeError as error:
+        raise FileError(f"'{path}' cannot be written: a text is no UTF-8 ({error.reason}).") from error
+    if os.path.isdir(target):
         raise FileError(f"'{path}' must be a file to be written; it is a folder. Give another name.")
     fresh = _sibling(target)
     try:
@@ -381,7 +425,7 @@ def write_file(path: str | Path, content: bytes | str) -> None:
         fresh.write_bytes(raw)
         os.replace(fresh, target)
     except OSError as error:
-        raise FileError(f"'{path}' cannot be written: {error.strerror or error}.") from error
+        raise FileError(f"{shown(str(path))} cannot be written: {_reason(error)}.") from error
     finally:
         with suppress(OSError):  # it is there after a failure only
             fresh.unlink()
@@ -395,8 +439,8 @@ def replaced_file(path: str | Path) -> Iterator[Path]:
     ------
     FileError: it is a folder, or cannot be written.
     """
-    target = Path(path).resolve()
-    if target.is_dir():
+    target = followed(path)
+    if os.path.isdir(target):
         raise FileError(f"'{path}' must be a file to be written; it is a folder. Give another name.")
     fresh = _sibling(target).with_suffix(target.suffix)
     try:
@@ -404,7 +448,7 @@ def replaced_file(path: str | Path) -> Iterator[Path]:
         yield fresh
         os.replace(fresh, target)
     except OSError as error:
-        raise FileError(f"'{path}' cannot be written: {error.strerror or error}.") from error
+        raise FileError(f"{shown(str(path))} cannot be written: {_reason(error)}.") from error
     finally:
         with suppress(OSError):  # it is there after a failure only
             fresh.unlink()
@@ -423,13 +467,13 @@ def replaced_folder(path: str | Path, marker: str = MARKER) -> Iterator[Path]:
     ------
     FileError: `path` is a file, or a folder with content but without the marker, or cannot be written.
     """
-    target = Path(path).resolve()
-    check_replaceable(target, marker)
+    target = followed(path)
+    check_replaceable(path, marker)
     fresh = _sibling(target)
     try:
         fresh.mkdir(parents=True)
     except OSError as error:
-        raise FileError(f"'{path}' cannot be written: {error.strerror or error}.") from error
+        raise FileError(f"{shown(str(path))} cannot be written: {_reason(error)}.") from error
     try:
         yield fresh
         (fresh / marker).touch()
@@ -447,14 +491,14 @@ def check_replaceable(path: str | Path, marker: str) -> None:
     FileError: a file, or a folder with content but without the file `marker`.
     """
     target = Path(path)
-    if target.is_dir():
+    if os.path.isdir(target):
         if any(target.iterdir()) and not (target / marker).is_file():
             raise FileError(
-                f"'{target}' must be a new or empty folder, or an earlier output (with the file '{marker}'); "
+                f"'{path}' must be a new or empty folder, or an earlier output (with the file '{marker}'); "
                 "it holds other files, which are left alone. Give another folder."
             )
-    elif target.exists():
-        raise FileError(f"'{target}' must be a folder to be written; it is a file. Give another name.")
+    elif os.path.exists(target):
+        raise FileError(f"'{path}' must be a folder to be written; it is a file. Give another name.")
 
 
 def _swap(fresh: Path, target: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deconrec.data.dataset import Dataset, Task
+from deconrec.data.explain import shown
 from deconrec.data.files import DATA_FILE, read_dataset
 from deconrec.data.recbole import is_atomic
 from deconrec.errors import DataError, MissingData, ParameterError
@@ -35,7 +37,7 @@ def read_data(path: str | Path, *, delimiter: str | None = None, **options: Any)
     """
     place = Path(path)
     given = {name: value for name, value in options.items() if value is not None}
-    if place.is_dir() and (place / DATA_FILE).is_file():
+    if os.path.isfile(place / DATA_FILE):
         place = place / DATA_FILE
     if place.suffix == ".toml":
         if given or delimiter is not None:
@@ -44,13 +46,13 @@ def read_data(path: str | Path, *, delimiter: str | None = None, **options: Any)
                 f"'{place}' is a data file and says this itself: leave out {names}, or edit it."
             )
         return read_dataset(place)
-    if place.is_dir():
+    if os.path.isdir(place):
         log, features = recbole_files(place)
         return _from_log(log, place.resolve().name, None, features | given)
     plain = place.with_suffix("") if place.suffix == ".gz" else place
     if plain.suffix not in LOGS:
-        what = "another file" if place.exists() else "nothing is there"
-        raise MissingData(f"'{path}' must be {EXPECTED}; {what}.")
+        what = f"its ending is {shown(plain.suffix)}" if os.path.exists(place) else "nothing is there"
+        raise MissingData(f"{shown(str(path))} must be {EXPECTED}; {what}.")
     if delimiter is None and plain.suffix == ".tsv":
         delimiter = "\t"
     return _from_log(place, plain.stem, delimiter, given)
@@ -79,7 +81,7 @@ def _from_log(path: Path, name: str, delimiter: str | None, options: Mapping[str
     from deconrec.data.validate import build_dataset
 
     usual: dict[str, Any] = dict.fromkeys(("unbiased", "test", "users", "items", "columns"))
-    usual |= {"duplicates": "error", "name": name, "delimiter": delimiter or ","}
+    usual |= {"duplicates": "error", "name": name, "delimiter": "," if delimiter is None else delimiter}
     task = Task(**{key: value for key, value in options.items() if key in Task.__dataclass_fields__})
     rest = {key: value for key, value in options.items() if key not in Task.__dataclass_fields__}
     try:

@@ -22,13 +22,13 @@ import polars as pl
 
 from deconrec.data.context import Context, Schema
 from deconrec.data.dataset import Dataset, Log, Task
-from deconrec.data.explain import delimiter_hint, not_among
+from deconrec.data.explain import columns_shown, delimiter_hint, not_among, shown
 from deconrec.data.ids import Vocabulary, normalise_ids
 from deconrec.data.leaks import Leak, find_leaks
 from deconrec.data.logs import timestamps
-from deconrec.data.tables import read_table
+from deconrec.data.tables import collected, read_table, scan_parquet
 from deconrec.data.validate import resolve_columns
-from deconrec.errors import DataError, DataWarning, MissingData, ParameterError
+from deconrec.errors import DataError, DataWarning, ParameterError
 
 
 def need_pairs(data: Dataset, who: str) -> None:
@@ -240,15 +240,8 @@ def _read(
     """The columns that are needed, and those optional ones that are there; of a Parquet file no others are read."""
     table: Any
     if isinstance(source, str | Path) and Path(source).suffix in (".parquet", ".pq"):
-        if not Path(source).is_file():
-            raise MissingData(f"{who} must be a CSV or Parquet file; '{source}': there is no such file.")
-        try:
-            table = pl.scan_parquet(source)
-            there = table.collect_schema().names()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataError(
-                f"{who}: '{source}' cannot be read as Parquet: {str(error).splitlines()[0]}"
-            ) from error
+        table = scan_parquet(Path(source), who)
+        there = table.collect_schema().names()
     else:
         table = read_table(source, who, delimiter=delimiter, ids=ids)
         there = table.columns
@@ -260,11 +253,11 @@ def _read(
             "[impressions] and [columns] of a data file."
         )
         raise DataError(
-            f"{who} needs the columns {', '.join(map(repr, needed))}; {not_among(missing, there)}. {advice}"
+            f"{who} needs the columns {columns_shown(needed)[1:-1]}; {not_among(missing, there)}. {advice}"
         )
     wanted = [*dict.fromkeys([*needed, *(n for n in optional if n in there)])]
     table = table.select(wanted)
-    return table.collect() if isinstance(table, pl.LazyFrame) else table
+    return collected(table, source, who) if isinstance(table, pl.LazyFrame) else table
 
 
 def _vocabulary(raw: dict[str, pl.DataFrame], column: str, kind: str, notes: list[str]) -> Vocabulary:
@@ -291,7 +284,7 @@ def _flags(table: pl.DataFrame, column: str, who: str) -> np.ndarray:
         # Compared, not looked up: a column of numbers with gaps comes from pandas as floats.
         odd = values.filter((values != 0) & (values != 1)) if values.dtype.is_numeric() else values
         if len(odd):
-            raise DataError(f"the {who} log's '{column}' must be 0 or 1 in every row; got {odd[0]!r}.")
+            raise DataError(f"the {who} log's '{column}' must be 0 or 1 in every row; got {shown(odd[0])}.")
     return values.cast(pl.Boolean).to_numpy()
 
 
@@ -322,7 +315,11 @@ def _conversions(table: pl.DataFrame, column: str, clicked: np.ndarray, who: str
 
 def _weights(values: pl.Series, who: str) -> np.ndarray:
     if not values.dtype.is_numeric():
-        raise DataError(f"the {who} log's '{values.name}' must hold positive weights; got {values.dtype}.")
+        first = "" if values.null_count() == len(values) else f" (first: {shown(values.drop_nulls()[0])})"
+        raise DataError(
+            f"the {who} log's '{values.name}' must hold positive weights; got {values.dtype}{first}. Correct the rows, "
+            "or name another column as the weight."
+        )
     w = values.cast(pl.Float32).fill_null(float("nan")).to_numpy()
     bad = ~(np.isfinite(w) & (w > 0))
     if bad.any():

@@ -15,8 +15,8 @@ import polars as pl
 
 from deconrec.data.coder import Coder
 from deconrec.data.dataset import Unrated
-from deconrec.data.explain import not_among
-from deconrec.data.ids import Vocabulary, normalise_ids
+from deconrec.data.explain import not_among, shown
+from deconrec.data.ids import Vocabulary, normalise_ids, refuse_empty
 from deconrec.data.tables import open_batches, text_ids
 from deconrec.errors import DataError
 
@@ -113,7 +113,8 @@ def read_log(
             "--user, --item and --rating of `deconrec data convert`."
         )
         raise DataError(
-            f"the {who} log needs the columns '{roles['user']}', '{roles['item']}' and '{roles['rating']}'; "
+            f"the {who} log needs the columns {', '.join(shown(roles[r]) for r in ('user', 'item'))} and "
+            f"{shown(roles['rating'])}; "
             f"{not_among(missing, batches.columns)}. {advice}{_other_shape(batches.columns, missing, roles)}"
         )
     present = [
@@ -156,7 +157,7 @@ class _Reader:
     ) -> None:
         self.who, self.roles, self.range, self.drop = who, roles, rating_range, drop
         self.rows = self.dropped = 0
-        self.coders = {kind: Coder(kind) for kind in ("user", "item")}
+        self.coders = {kind: Coder(f"the {who} log's {kind}") for kind in ("user", "item")}
         self.codes: dict[str, list[np.ndarray]] = {"user": [], "item": []}
         self.rating: list[np.ndarray] = []
         self.stamp: list[np.ndarray] | None = [] if "timestamp" in present else None
@@ -184,6 +185,11 @@ class _Reader:
             self.stamp.append(self._times.of(batch[self.roles["timestamp"]]))
         if self.propensity is not None:
             given = batch[self.roles["propensity"]]
+            if given.dtype.is_nested() or given.dtype.is_temporal():
+                raise DataError(
+                    f"the {self.who} log's '{self.roles['propensity']}' must be propensities in (0, 1]; got "
+                    f"{given.dtype}. Name another column as the propensity in [columns]."
+                )
             p = given.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
             self.no_chance.note(~((p > 0) & (p <= 1)), self.rows, given)
             self.propensity.append(np.array(p))
@@ -193,7 +199,12 @@ class _Reader:
         columns = {}
         for kind, coder in self.coders.items():
             ids = coder.distinct()
-            columns[kind] = Coded(normalise_ids(text_ids(ids) if text else ids, kind), self.codes[kind])
+            if text:  # of a text file that quotes everything, a gap is empty text in quotes
+                blank = np.flatnonzero((ids.cast(pl.String) == "").fill_null(False).to_numpy())
+                refuse_empty(
+                    sum(int(np.isin(c, blank).sum()) for c in self.codes[kind]), self.rows, coder.kind
+                )
+            columns[kind] = Coded(normalise_ids(text_ids(ids) if text else ids, coder.kind), self.codes[kind])
         user, item = columns["user"], columns["item"]
         self._numbers.check()
         self._times.check()
@@ -214,7 +225,7 @@ class _Reader:
         if bad := self.no_chance:
             raise DataError(
                 f"the {self.who} log's '{self.roles['propensity']}' must be propensities in (0, 1]; {bad.count:,} of "
-                f"{self.rows:,} are not (first: {bad.value!r}). Correct the rows, or name another column as the "
+                f"{self.rows:,} are not (first: {shown(bad.value)}). Correct the rows, or name another column as the "
                 "propensity in [columns]."
             )
         return RawLog(
@@ -273,12 +284,12 @@ class _Numbers:
         if values.dtype == pl.String:  # one word among numbers makes text of a column: that word is at fault
             words = values.filter(values.cast(pl.Float64, strict=False).is_null() & values.is_not_null())
             if len(words):
-                raise self._refused(f"String (first: {words[0]!r})")
+                raise self._refused(f"String (first: {shown(words[0])})")
             self.text = self.text or values.drop_nulls()[0]
             return np.full(len(values), np.nan, np.float32)
         boolean = values.dtype == pl.Boolean
         if not (boolean or values.dtype.is_numeric()):
-            raise self._refused(f"{values.dtype} (first: {values.drop_nulls()[0]!r})")
+            raise self._refused(f"{values.dtype} (first: {shown(values.drop_nulls()[0])})")
         if self.boolean not in (None, boolean):
             raise self._refused("numbers beside true and false")
         self.boolean = boolean
@@ -288,10 +299,12 @@ class _Numbers:
     def check(self) -> None:
         """Refuse numbers that are text."""
         if self.text is not None:
-            raise self._refused(f"String (first: {self.text!r})")
+            raise self._refused(f"String (first: {shown(self.text)})")
 
     def _refused(self, found: str) -> DataError:
-        return DataError(f"{self.who} must hold numbers; got {found}.")
+        return DataError(
+            f"{self.who} must hold numbers; got {found}. Correct the rows, or name the column that holds the ratings."
+        )
 
 
 def timestamps(values: pl.Series, who: str) -> np.ndarray:
@@ -317,10 +330,12 @@ class _Times:
 
     def of(self, values: pl.Series) -> np.ndarray:
         """(n,) int64, 0 where there is none."""
+        if values.dtype.is_float():
+            values = values.fill_nan(None)
         stamps = self._read(values)
         gaps = (stamps.is_null() & values.is_null()).to_numpy()
         other = stamps.is_null().to_numpy() & ~gaps
-        (self.no_date if values.dtype == pl.String else self.no_time).note(other, self.rows, values)
+        self.no_date.note(other, self.rows, values)
         self.no_time.note(gaps, self.rows, values)
         self.rows += len(values)
         return np.array(stamps.fill_null(0).to_numpy())
@@ -329,12 +344,14 @@ class _Times:
         """Refuse what is no time."""
         if bad := self.no_date:
             raise DataError(
-                f"the {self.who} log's timestamps must be numbers or ISO dates; {bad.count:,} of {self.rows:,} are "
-                f"neither (first: {bad.value!r}). Correct the rows, or name another column as the timestamp."
+                f"the {self.who} log's timestamps must be numbers of 64 bits or ISO dates; {bad.count:,} of "
+                f"{self.rows:,} are neither (first: {shown(bad.value)}). Correct the rows, or name "
+                "another column as the timestamp."
             )
         if bad := self.no_time:
             raise DataError(
-                f"the {self.who} log's timestamps must not be empty; {bad.count:,} of {self.rows:,} are."
+                f"the {self.who} log's timestamps must not be empty; {bad.count:,} of {self.rows:,} are. Fill or drop "
+                "these rows, or name no such column."
             )
 
     def _read(self, values: pl.Series) -> pl.Series:

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from deconrec.data.blocks import Block, blocks, header
+from deconrec.data.explain import columns_shown, shown
 from deconrec.errors import DataError
 
 TYPES = ("token", "token_seq", "float", "float_seq")
@@ -35,7 +36,7 @@ def header_types(path: Path, who: str) -> dict[str, str]:
     """
     try:
         names = header(path, quoted=False).decode().split("\t")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(f"{who}: '{path}' cannot be read as a RecBole file: {error}.") from error
     if names == [""]:
         raise DataError(f"{who}: '{path}' must begin with a header of name:type; the file is empty.")
@@ -46,11 +47,11 @@ def header_types(path: Path, who: str) -> dict[str, str]:
         if not sign or not name or one:
             raise DataError(
                 f"{who}: the header of '{path}' must give each column as name:type (types: {', '.join(TYPES)}), "
-                f"separated by tabs; got '{text}'."
+                f"separated by tabs; got {shown(text)}."
             )
         if kind not in TYPES:
             raise DataError(
-                f"{who}: the header of '{path}' gives '{name}' the type '{kind}'; known: {', '.join(TYPES)}."
+                f"{who}: the header of '{path}' gives {shown(name)} the type {shown(kind)}; known: {', '.join(TYPES)}."
             )
         if name in out:
             raise DataError(f"{who}: the header of '{path}' must name each column once; got '{name}' twice.")
@@ -85,7 +86,7 @@ def read_blocks(path: Path, who: str, wanted: Sequence[str] | None = None) -> It
             blank = text.count(b"\n", len(kept)) - 1
             _check_fields(kept + b"\n", block.line, path, who, names)
             yield _parsed(Block(kept, block.line), types, chosen, path, who)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(f"{who}: '{path}' cannot be read as a RecBole file: {error}.") from error
 
 
@@ -114,8 +115,9 @@ def _check_fields(text: bytes, line: int, path: Path, who: str, names: Sequence[
 
 
 def _wrong_fields(path: Path, who: str, names: Sequence[str], line: int, got: int) -> DataError:
+    listed = columns_shown(names)[1:-1].replace("'", "")
     return DataError(
-        f"{who}: line {line:,} of '{path}' must have {len(names)} fields separated by tabs ({', '.join(names)}); "
+        f"{who}: line {line:,} of '{path}' must have {len(names)} fields separated by tabs ({listed}); "
         f"got {got}. Correct or drop the line."
     )
 
@@ -145,7 +147,8 @@ def _parsed(block: Block, types: dict[str, str], chosen: list[str], path: Path, 
         except UnicodeDecodeError as fault:
             line = block.line + block.text.count(b"\n", 0, fault.start)
             raise DataError(f"{who}: line {line:,} of '{path}' must be UTF-8; {fault.reason}.") from error
-        raise DataError(f"{who}: '{path}' cannot be read as a RecBole file: {error}.") from error
+        reason = shown(str(error).splitlines()[0], 200)[1:-1]
+        raise DataError(f"{who}: '{path}' cannot be read as a RecBole file: {reason}.") from error
     for name in chosen:
         if types[name] == "float" and not table[name].dtype.is_numeric():
             values = table[name].cast(pl.String)
@@ -155,7 +158,7 @@ def _parsed(block: Block, types: dict[str, str], chosen: list[str], path: Path, 
                 k = int(bad.arg_max() or 0)
                 raise DataError(
                     f"{who}: line {block.line + k:,} of '{path}': '{name}' is declared float and must be a number; "
-                    f"got '{values[k]}'. Correct it, or declare {name}:token."
+                    f"got {shown(values[k])}. Correct it, or declare {name}:token."
                 )
             table = table.with_columns(numbers.alias(name))
     return table

@@ -10,10 +10,17 @@ from typing import Any
 
 import polars as pl
 
-from deconrec.data.blocks import blocks, header
-from deconrec.data.explain import delimiter_hint, repeated_column, unreadable_text
+from deconrec.data.blocks import NoTable, blocks, header, whole
+from deconrec.data.explain import (
+    delimiter_hint,
+    repeated_column,
+    shown,
+    unreadable_parquet,
+    unreadable_text,
+    why_no_file,
+)
 from deconrec.data.recbole import header_types, is_atomic, read_blocks, read_features, read_rows
-from deconrec.errors import DataError, MissingData
+from deconrec.errors import DataError, MissingData, ParameterError
 
 ROWS = 1 << 18  # rows of a batch
 KINDS = "a CSV, Parquet or RecBole (.inter, .user, .item) file"
@@ -35,7 +42,9 @@ def read_table(
     Raises
     ------
     MissingData: the file does not exist.  DataError: the file or object is no table.
+    ParameterError: the delimiter.
     """
+    _check_delimiter(delimiter)
     if isinstance(source, pl.DataFrame):
         return source
     if isinstance(source, pl.LazyFrame):
@@ -96,10 +105,19 @@ def read_feature_table(source: Any, who: str, *, delimiter: str, most: int) -> t
     return table, []
 
 
+def _check_delimiter(delimiter: str) -> None:
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+        raise ParameterError(
+            f"'delimiter' must be one ASCII character, and no double quote or line's end; got {shown(delimiter)}. A "
+            "tab is $'\\t' in a shell, \"\\t\" in a data file."
+        )
+
+
 def _existing(path: Path, who: str) -> Path:
-    if not path.is_file():
-        what = "it is a folder" if path.is_dir() else "there is no such file"
-        raise MissingData(f"{who} must be {KINDS}; '{path}': {what}. Check the path.")
+    if what := why_no_file(path):
+        raise MissingData(f"{who} must be {KINDS}; {shown(str(path))}: {what}. Check the path.")
+    if path.suffix == ".gz" and _is_parquet(path.with_suffix("")):
+        raise DataError(f"{who}: '{path}' must not be packed: Parquet is compressed itself. Unpack it.")
     return path
 
 
@@ -108,10 +126,27 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _unreadable(path: Path, who: str, error: BaseException, delimiter: str) -> DataError:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = shown(str(error).splitlines()[0], 200)[1:-1] if str(error) else type(error).__name__
     if _is_parquet(path):
-        return DataError(f"{who}: '{path}' cannot be read as Parquet: {text}.")
-    return DataError(f"{who}: '{path}' cannot be read as CSV: {unreadable_text(path, delimiter, text)}.")
+        return DataError(f"{who}: '{path}' cannot be read as Parquet: {unreadable_parquet(path, text)}.")
+    if not isinstance(error, NoTable):  # which says all there is to say
+        text = unreadable_text(path, delimiter, text)
+    return DataError(f"{who}: '{path}' cannot be read as CSV: {text}.")
+
+
+def scan_parquet(path: Path, who: str) -> pl.LazyFrame:
+    """A Parquet file, not read yet but for its columns.
+
+    Raises
+    ------
+    MissingData: there is no such file.  DataError: it is no Parquet.
+    """
+    try:
+        frame = pl.scan_parquet(_existing(path, who), glob=False)
+        frame.collect_schema()
+    except _UNREADABLE as error:
+        raise _unreadable(path, who, error, ",") from error
+    return frame
 
 
 def _csv_columns(path: Path, who: str, delimiter: str) -> list[str]:
@@ -122,18 +157,32 @@ def _csv_columns(path: Path, who: str, delimiter: str) -> list[str]:
     DataError: a name that stands twice, an empty header, text in another encoding.
     """
     first = header(path, quoted=True)
-    if not first or b"\x00" in first:  # nothing, or two bytes a character
-        raise ValueError("its header is empty or no text")
+    if not first:
+        raise ValueError("its first line is empty, and a header was expected")
+    if b"\x00" in first:  # two bytes a character, or another kind of file
+        raise ValueError("its header holds NUL bytes: it is no text")
+    if b"\r" in first and b"\n" not in first:
+        raise NoTable("its lines end in a lone carriage return. Save it with line feeds")
     rows = pl.read_csv(first + b"\n", separator=delimiter, has_header=False, infer_schema_length=0)
     names = ["" if name is None else str(name) for name in rows.row(0)]
     if twice := repeated_column([name for name in names if name]):
         raise DataError(
-            f"{who}: the header of '{path}' must name each column once; got '{twice}' twice. Rename one of them."
+            f"{who}: the header of '{path}' must name each column once; got {shown(twice)} twice. Rename one of them."
         )
     return pl.read_csv(first, separator=delimiter, n_rows=0, infer_schema_length=0).columns
 
 
-_UNREADABLE = (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, TypeError, ValueError)
+# A panic is what the parser of another language makes of a damaged file.
+_UNREADABLE = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    OSError,
+    EOFError,
+    zlib.error,
+    TypeError,
+    ValueError,
+    OverflowError,
+)
 
 
 def _read_file(path: Path, who: str, delimiter: str, ids: Iterable[str] | None) -> pl.DataFrame:
@@ -144,17 +193,22 @@ def _read_file(path: Path, who: str, delimiter: str, ids: Iterable[str] | None) 
         return table.with_columns(text_ids(table[name]) for name in text if name in table.columns)
     try:
         if _is_parquet(path):
-            return pl.read_parquet(path)
+            return pl.read_parquet(path, glob=False)
         columns = _csv_columns(path, who, delimiter)
         text = columns[:1] if ids is None else list(ids)
         as_text = dict.fromkeys(text, pl.String)
-        try:
-            table = pl.read_csv(
-                path, separator=delimiter, infer_schema_length=10_000, schema_overrides=as_text
+        content = whole(path)
+
+        def parse(rows_for_types: int | None) -> pl.DataFrame:
+            return pl.read_csv(
+                content, separator=delimiter, infer_schema_length=rows_for_types, schema_overrides=as_text
             )
+
+        try:
+            table = parse(10_000)
         except pl.exceptions.ComputeError:
             # A value such as 3.5 came late: the whole file decides the types, which takes ten times as long.
-            table = pl.read_csv(path, separator=delimiter, infer_schema_length=None, schema_overrides=as_text)
+            table = parse(None)
     except _UNREADABLE as error:
         raise _unreadable(path, who, error, delimiter) from error
     return table.with_columns(text_ids(table[name]) for name in text if name in table.columns)
@@ -172,6 +226,19 @@ def text_ids(text: pl.Series) -> pl.Series:
 
 
 # ---------------------------------------------------------------------- in batches
+def collected(frame: pl.LazyFrame, source: str | Path, who: str) -> pl.DataFrame:
+    """The rows of a frame over a Parquet file.
+
+    Raises
+    ------
+    DataError: the file is damaged.
+    """
+    try:
+        return frame.collect()
+    except _UNREADABLE as error:
+        raise _unreadable(Path(source), who, error, ",") from error
+
+
 @dataclass(frozen=True)
 class Batches:
     """A table, batch by batch.
@@ -213,7 +280,7 @@ class Batches:
             if is_atomic(self.source):
                 yield from read_blocks(self.source, self.who, wanted)
             elif _is_parquet(self.source):
-                yield from _collected(pl.scan_parquet(self.source).select(wanted))
+                yield from _collected(scan_parquet(self.source, self.who).select(wanted))
             else:
                 yield from _csv_batches(self.source, self.delimiter, wanted, ids)
         except _UNREADABLE as error:
@@ -226,7 +293,9 @@ def open_batches(source: Any, who: str, *, delimiter: str = ",") -> Batches:
     Raises
     ------
     MissingData: the file does not exist.  DataError: the file or object is no table.
+    ParameterError: the delimiter.
     """
+    _check_delimiter(delimiter)
     if isinstance(source, pl.LazyFrame):
         return Batches(source.collect_schema().names(), False, source, who, delimiter)
     if not isinstance(source, str | Path):
@@ -235,9 +304,9 @@ def open_batches(source: Any, who: str, *, delimiter: str = ",") -> Batches:
     path = _existing(Path(source), who)
     if is_atomic(path):
         return Batches(list(header_types(path, who)), True, path, who, delimiter)
+    if _is_parquet(path):
+        return Batches(scan_parquet(path, who).collect_schema().names(), False, path, who, delimiter)
     try:
-        if _is_parquet(path):
-            return Batches(pl.scan_parquet(path).collect_schema().names(), False, path, who, delimiter)
         names = _csv_columns(path, who, delimiter)
     except _UNREADABLE as error:
         raise _unreadable(path, who, error, delimiter) from error

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from deconrec.data.dataset import Dataset, Duplicates, Features, Log, Task, Unrated
+from deconrec.data.explain import columns_shown, shown
 from deconrec.data.ids import Vocabulary, as_series, normalise_ids
 from deconrec.data.logs import RawLog, read_log
 from deconrec.data.tables import read_feature_table
@@ -38,7 +39,16 @@ def resolve_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
     for role in given:
         if role not in COLUMNS:
             raise UnknownName("column role", role, COLUMNS)
-    return COLUMNS | given
+    roles = COLUMNS | given
+    one: dict[str, str] = {}
+    for role in ("user", "item", "rating", *(r for r in given if r in ("timestamp", "propensity"))):
+        if roles[role] in one:
+            raise ParameterError(
+                f"each role must have a column of its own; '{roles[role]}' was named as the {one[roles[role]]} and as "
+                f"the {role}."
+            )
+        one[roles[role]] = role
+    return roles
 
 
 def build_dataset(
@@ -56,8 +66,12 @@ def build_dataset(
     unrated: Unrated = "error",
     user_ids: Any = None,
     item_ids: Any = None,
+    called: str = "biased",
 ) -> Dataset:
-    """The work behind `Dataset.from_frames`; `user_ids` and `item_ids` join the vocabulary, rows or none."""
+    """The work behind `Dataset.from_frames`; `user_ids` and `item_ids` join the vocabulary, rows or none.
+
+    called: what messages call the biased log.
+    """
     if duplicates not in ("error", "last", "mean"):
         raise ParameterError(f"'duplicates' must be 'error', 'last' or 'mean'; got {duplicates!r}.")
     if unrated not in ("error", "drop"):
@@ -66,7 +80,12 @@ def build_dataset(
     notes: list[str] = []
     raw = {
         who: read_log(
-            source, who, roles, delimiter=delimiter, rating_range=task.rating_range, unrated=unrated
+            source,
+            called if who == "biased" else who,
+            roles,
+            delimiter=delimiter,
+            rating_range=task.rating_range,
+            unrated=unrated,
         )
         for who, source in (("biased", log), ("unbiased", unbiased), ("test", test))
         if source is not None
@@ -80,7 +99,7 @@ def build_dataset(
         if log.dropped
     ]
     if not len(raw["biased"]):
-        raise DataError("the biased log must have at least one row; got none.")
+        raise DataError(f"the {called} log must have at least one row; got none.")
     tables = {}
     for side, source in (("users", users), ("items", items)):
         if source is not None:
@@ -138,7 +157,7 @@ def _vocabulary(
     if table is not None:
         if not table.columns:
             raise DataError(f"the {kind}s table must have an id column; got no columns.")
-        ids = normalise_ids(table[table.columns[0]], kind)
+        ids = normalise_ids(table[table.columns[0]], f"the {kind}s table's {kind}")
         if in_logs.is_text:
             ids = ids.cast(pl.String)
         elif ids.dtype == pl.String:
@@ -151,6 +170,13 @@ def _vocabulary(
         if ids.is_duplicated().any():
             raise DataError(
                 f"the {kind}s table must hold an id once; '{ids.filter(ids.is_duplicated())[0]}' is repeated."
+            )
+        # A table of ids alone widens the vocabulary; features of nobody in the logs are features of other ids.
+        if len(table.columns) > 1 and len(ids) and len(in_logs) and not (in_logs.encode(ids) >= 0).any():
+            raise DataError(
+                f"the {kind}s table must hold ids of the logs; none of its {len(ids):,} (first: {shown(ids[0])}, in "
+                f"'{table.columns[0]}') is among their {len(in_logs):,} (first: {shown(in_logs.values[0])}). Give both "
+                "the same ids, in the table's first column."
             )
         others.append(ids)
     if extra is not None:
@@ -225,7 +251,7 @@ def _features(table: pl.DataFrame | None, vocabulary: Vocabulary, notes: list[st
             columns.append(column)
     if not columns:
         raise DataError(
-            f"the {kind}s table's features must hold a value; all of {table.columns[1:]} are empty."
+            f"the {kind}s table's features must hold a value; all of {columns_shown(table.columns[1:])} are empty."
         )
     block = np.stack(columns, axis=1)
     block[table.select(pl.all_horizontal(pl.col(table.columns[1:]).is_null())).to_series().to_numpy()] = (

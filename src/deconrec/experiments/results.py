@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deconrec.records import finite
 
@@ -156,12 +156,13 @@ class Result(Record):
         from deconrec.errors import FileError
 
         try:
-            text = Path(path).read_text()
+            text = Path(path).read_text(encoding="utf-8")
             kind = Reproduction if cls is Result and '"verdict"' in text else cls
             return kind.model_validate_json(text)
         except (OSError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise FileError(f"'{path}' is not the JSON of a comparison: {first}") from error
+            raise FileError(
+                f"'{path}' must be what `deconrec compare` or `reproduce` writes with --json; {_why(error)}."
+            ) from error
 
     def mean(self, method: str, metric: str, setting: Setting | None = None) -> float | None:
         """A method's mean of a metric."""
@@ -286,6 +287,17 @@ class Reproduction(Result):
 
 
 LOWER_IS_BETTER = ("mse", "logloss", "ece", "gini", "arp")
+
+
+def _why(error: OSError | ValueError) -> str:
+    """Why a file is no result, as a clause."""
+    if isinstance(error, OSError):
+        return f"it cannot be read ({error.strerror})"
+    if not isinstance(error, ValidationError):
+        return "it is not UTF-8"
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"'{place}': {first['msg']}" if place else first["msg"]
 
 
 def higher_is_better(metric: str) -> bool:

@@ -1,0 +1,1 @@
+"""Seeded fuzzing in this process: `mutate` makes the cases, `bounds` watches over them."""
