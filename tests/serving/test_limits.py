@@ -88,6 +88,12 @@ def test_numbers_that_are_none(text: str, server: Any) -> None:
     refused(server().post("/recommend", content=body, headers=JSON), 422, "invalid", "rating")
 
 
+def test_a_rating_beyond_32_bits(server: Any) -> None:
+    rows = [{"item_id": 1, "rating": 1}, {"item_id": 2, "rating": -1e308}]
+    answer = server().post("/recommend", json={"user": "new", "history": rows})
+    refused(answer, 422, "invalid", "history.1.rating: a number of 32 bits was expected")
+
+
 @pytest.mark.parametrize(
     "text", ["{", '{"user": 1,}', "user=1", '{"user": ' + "9" * 5000 + "}", b"\xff\xfe", b"\x00"]
 )

@@ -219,7 +219,14 @@ class Ranker:
         if newcomer is None:
             return None, 0
         item = self.items.codes([i for i, _ in newcomer.history])
-        rating = np.array([r for _, r in newcomer.history], np.float32)
+        given_ratings = np.array([r for _, r in newcomer.history], np.float64)
+        if (beyond := np.abs(given_ratings) > np.finfo(np.float32).max).any():
+            raise Problem(
+                422,
+                "invalid",
+                f"history.{beyond.argmax()}.rating: a number of 32 bits was expected; got more.",
+            )
+        rating = given_ratings.astype(np.float32)
         known = np.flatnonzero(item >= 0)
         # Of rows of one item the last one counts, as in a history that `recommend` reads.
         last = {int(item[row]): int(row) for row in known}
