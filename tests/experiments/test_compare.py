@@ -181,7 +181,7 @@ def test_result_reads_back(on_worlds: Result, tmp_path) -> None:
     on_worlds.write(tmp_path / "r.json")
     assert Result.read(tmp_path / "r.json").to_json() == on_worlds.to_json()
     (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(FileError, match="comparison"):
+    with pytest.raises(FileError, match="compare` or `reproduce`"):
         Result.read(tmp_path / "bad.json")
 
 
