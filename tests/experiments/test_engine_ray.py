@@ -63,6 +63,7 @@ def cluster() -> Iterator[Any]:
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
+    # Functions of this file go to workers whole, in memory: it is no module that they could import. No file is written.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with pytest.MonkeyPatch.context() as patch:  # one run for all, so that workers are started once
         patch.setattr(engine_ray, "uuid4", lambda: UUID(int=1))
@@ -92,9 +93,9 @@ def halved(n: int) -> int:
     return n // 2
 
 
-def threads_and_run() -> tuple[str | None, str | None, str | None, str]:
+def threads_and_run() -> tuple[str | None, ...]:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "DECONREC_RUN")
-    return (*(os.environ.get(name) for name in names), os.getcwd())  # type: ignore[return-value]
+    return (*(os.environ.get(name) for name in names), os.getcwd())
 
 
 def noted(path: Path) -> int:
