@@ -149,9 +149,18 @@ def test_one_block_is_all_that_is_kept():
     assert sizes == [4 * (8 * 512 + 8 * 4 + 512 * 4), 2 * (8 * 512 + 8 * 4 + 512 * 4)]
 
 
-@pytest.mark.parametrize("has", [True, False])
-def test_auto_reduces_large_decoders_where_the_processor_can(has, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has})
+@pytest.mark.parametrize(
+    ("found", "has"),
+    [
+        ({}, False),
+        ({"amx_bf16": True, "avx512_bf16": True, "avx512_fp16": True}, True),
+        ({"avx512_bf16": True}, True),
+        ({"avx512_bf16": True, "avx512_fp16": True}, False),  # at half the rate of float32
+        ({"bf16": True}, True),
+    ],
+)
+def test_auto_reduces_large_decoders_where_the_processor_can(found, has, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     decoder.native.cache_clear()
     try:
         large, small = torch.empty(2000, 100), torch.empty(25, 4)

@@ -64,6 +64,8 @@ def native(device: str) -> bool:
     if device != "cpu":
         return False
     found = torch.cpu.get_capabilities()
+    if found.get("avx512_fp16", False) and not found.get("amx_bf16", False):
+        return False  # NOTE such processors have bfloat16 as a vector instruction of half the rate: slower than float32
     return any(found.get(name, False) for name in NATIVE)
 
 

@@ -20,6 +20,8 @@ from deconrec.pairs import Batch, Pairs
 
 Terms = Mapping[str, Tensor]
 
+CHEAPER = 16  # NOTE cells of a grid, one matrix product, that cost what looking up one pair of factors does
+
 
 class Nets(nn.ModuleDict):
     """Named networks, also reachable as attributes: `nets.prediction(pairs)`."""
@@ -38,8 +40,8 @@ class Nets(nn.ModuleDict):
     def remembering(self, everywhere: set[int] | None = None) -> Iterator[None]:
         """Answer equal calls (same net, same objects) once: the terms of a step share their forward passes.
 
-        Rows that lie within a sample take their answers from it, where the step asks a net for both. A set given as
-        `everywhere` collects the nets that a step asks about such samples, so that from its second batch on the order
+        Rows that lie within a sample take their answers from it, where the step asks a net for both or where they are
+        a good part of it: a matrix product costs less than many look-ups. A set given as `everywhere` collects the nets that a step asks about such samples, so that from its second batch on the order
         of its calls does not matter. Valid while no parameter changes, that is, inside one evaluation of a step.
         """
         self.__dict__["_memo"] = _Memo(set() if everywhere is None else everywhere)
@@ -94,9 +96,10 @@ class _Remembering:
         pairs = inputs[0]
         if pairs.grid is not None or pairs.whole:
             self._memo.everywhere.add(id(self._net))
-        elif pairs.within is not None and id(self._net) in self._memo.everywhere:
+        elif pairs.within is not None:
             grid, place = pairs.within
-            return self(grid).index_select(0, place)
+            if id(self._net) in self._memo.everywhere or len(grid) <= CHEAPER * len(pairs):
+                return self(grid).index_select(0, place)
         return self._net(pairs)
 
     def __getattr__(self, name: str) -> Any:
