@@ -89,12 +89,13 @@ class _Likelihood(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> Tensor:
         own, n_items = weight.dtype, weight.shape[0]
-        where = rows.row, rows.item
+        where = rows.row * n_items + rows.item
         h, weight = h.to(dtype), weight.to(dtype)
         block = h @ weight.T  # logits less their bias; slopes take their place
-        n = torch.ones_like(bias[rows.item]) if count is None else count.to(own)
+        n = bias.new_ones(len(rows.item)) if count is None else count.to(own)
         by_row = torch.zeros(len(rows), dtype=own, device=h.device)
-        value = by_row.index_add(0, rows.row, (block[where].to(own) + bias[rows.item]) * n)
+        seen = block.view(-1).index_select(0, where).to(own) + bias.index_select(0, rows.item)
+        value = by_row.index_add(0, rows.row, seen * n)
         total = by_row.index_add(0, rows.row, n)[:, None]
 
         size = len(rows) if h.device.type != "cpu" else min(len(rows), max(1, CELLS // n_items))
@@ -117,7 +118,7 @@ class _Likelihood(torch.autograd.Function):
                 mass = l.sub_(top).exp_().sum(1, keepdim=True)
                 value[start : start + size] -= (n_u * (top + mass.log()))[:, 0]
                 part.copy_(l.mul_(-n_u / mass))
-        block.index_put_(where, n.to(dtype), accumulate=True)
+        block.view(-1).scatter_add_(0, where, n.to(dtype))
         ctx.save_for_backward(h, weight, block)
         ctx.own = own
         return value

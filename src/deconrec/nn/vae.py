@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from deconrec.nn.sums import weighted_sums
 from deconrec.pairs import Rows
 
 
@@ -49,15 +50,7 @@ class SparseLinear(nn.Module):
     def forward(self, rows: Rows, extra: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
         """(B, n_out). `weight`: another layer's `exposures`, where both are to see the same input."""
         weight = self.exposures(rows) if weight is None else weight
-        summed = nn.functional.embedding_bag(
-            rows.item,
-            self.items,
-            rows.offset,
-            mode="sum",
-            per_sample_weights=weight,
-            include_last_offset=True,
-        )
-        out = summed + self.bias
+        out = weighted_sums(self.items, rows, weight) + self.bias
         if self.dense is not None:
             assert extra is not None
             out = out + extra @ self.dense
