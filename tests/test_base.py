@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deconrec.base import top_k
+from deconrec.kernels.top_k import top_k
 from deconrec.checks.fixtures import confounded, one_item, rows_world
 from deconrec.data.dataset import Dataset, Log, Task
 from deconrec.data.split import PairsSplit, UsersSplit, ValidationPart

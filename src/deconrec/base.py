@@ -34,6 +34,7 @@ from deconrec.evaluation.logits import joint, probability
 from deconrec.evaluation.policy import check_policy, draw, draw_posterior
 from deconrec.evaluation.rating import correlation_within_users
 from deconrec.folding import new_users, pair_scores
+from deconrec.kernels.top_k import top_k
 from deconrec.parameters import Parameterised
 from deconrec.random import numpy_generator
 
@@ -729,13 +730,16 @@ class Estimator(Parameterised, ABC):
         fallback = self._filled(self.item_mean_[None, :])[0]
         for start in range(0, len(raw), size):
             c, f = code[start : start + size], place[start : start + size]
-            scores = np.tile(fallback, (len(c), 1))
             seen = csr_matrix((len(c), len(self.items_)), dtype=np.float32)
             known = c >= 0
             model = known & (f < 0)
             trained = model & self.covered_users_[np.maximum(c, 0)]
-            if trained.any():
-                scores[trained] = self._filled(self._block(c[trained]))
+            if trained.all():
+                scores = self._filled(self._block(c[trained]))
+            else:
+                scores = np.tile(fallback, (len(c), 1))
+                if trained.any():
+                    scores[trained] = self._filled(self._block(c[trained]))
             if known.any():
                 seen = seen + _spread(self.seen_[c[known]], np.flatnonzero(known), len(c))
             if folded is not None and (f >= 0).any():
@@ -748,7 +752,7 @@ class Estimator(Parameterised, ABC):
             yield (
                 raw[start : start + size],
                 csr_matrix(seen),
-                np.asarray(self.scale_.outward(scores), np.float32),
+                np.array(self.scale_.outward(scores), np.float32),  # the caller's own: it hides pairs in it
             )
 
     def _filled(self, block: np.ndarray) -> np.ndarray:
@@ -800,24 +804,6 @@ def _warn_one_outcome(log: str, r: np.ndarray, says: str) -> None:
             DataWarning,
             stacklevel=1,
         )
-
-
-def top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(indices, values), each (n, min(k, n_items)), best first; ties to the smaller index. scores is (n, n_items)."""
-    n_items = scores.shape[1]
-    k = min(k, n_items)
-    if 0 < k < n_items:
-        # A tie at the border must not be cut at random: everything tied with the k-th value stays in play.
-        kth = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]
-        above, tied = scores > kth, scores == kth
-        room = k - above.sum(1, keepdims=True)
-        chosen = above | (tied & (np.cumsum(tied, axis=1) <= room))
-        index = np.nonzero(chosen)[1].reshape(len(scores), k)
-    else:
-        index = np.tile(np.arange(min(k, n_items)), (len(scores), 1))
-    value = np.take_along_axis(scores, index, 1)
-    order = np.argsort(-value, axis=1, kind="stable")
-    return np.take_along_axis(index, order, 1), np.take_along_axis(value, order, 1)
 
 
 def _spread(rows: csr_matrix, where: np.ndarray, n: int) -> csr_matrix:

@@ -154,7 +154,12 @@ class FactorEstimator(Estimator):
         return self._outcome(self._pair_affinity(user, item))
 
     def _block(self, users: np.ndarray) -> np.ndarray:
-        return self._outcome(self._affinity(users))
+        score = self._affinity(users)
+        if not self.affine:
+            return self._outcome(score)
+        logit = np.multiply(score, np.float32(self.slope_), dtype=np.float32)  # of many cells: single precision
+        logit += np.float32(self.shift_)
+        return np.asarray(expit(logit, out=logit))
 
     def _fold_in(self, history: Dataset) -> np.ndarray:
         return self._outcome(self._new_affinity(history))

@@ -171,7 +171,7 @@ def test_scores_are_those_of_predict(name: str, models: Any, server: Any) -> Non
 
 
 def test_best_is_top_k() -> None:
-    from deconrec.base import top_k
+    from deconrec.kernels.top_k import top_k
 
     rng = np.random.default_rng(0)
     for _ in range(200):

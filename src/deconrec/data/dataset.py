@@ -266,6 +266,8 @@ class OutcomeScale:
 
     def outward(self, prediction: np.ndarray) -> np.ndarray:
         """Predictions in [0, 1] on the outcome's own scale."""
+        if (self.low, self.high) == (0.0, 1.0):
+            return np.asarray(prediction)
         return self.low + (self.high - self.low) * np.asarray(prediction)
 
 

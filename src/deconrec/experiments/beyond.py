@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from deconrec.base import top_k
+from deconrec.kernels.top_k import top_k
 from deconrec.evaluation import beyond_accuracy
 
 POPULARITY = ("arp", "aplt", "coverage", "gini")

@@ -107,7 +107,7 @@ def folded_row(model: Estimator, history: Dataset) -> np.ndarray:
 def best(scores: np.ndarray, k: int) -> np.ndarray:
     """(min(k, n),) places of the largest of scores (n,) that are not -inf, best first; ties to the smaller place.
 
-    As `base.top_k` for one row, without ordering what is not returned.
+    As `kernels.top_k` for one row, without ordering what is not returned.
 
     Raises
     ------
