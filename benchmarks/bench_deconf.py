@@ -31,7 +31,7 @@ def sides(
     import torch
 
     import deconrec as dc
-    from benchmarks.bench_rows import dense_elbo, dense_twin
+    from benchmarks.dense_twins import dense_bound, dense_elbo, dense_outcome, dense_twin
     from deconrec.base import Spec
     from deconrec.training.features import feature_tables
     from deconrec.training.program import Adam, Nets, Phase, Step
@@ -62,7 +62,8 @@ def sides(
     stage_1 = Nets(exposure=dense_twin(vae, source, 0.5))
     stage_2 = Nets(outcome=dense_outcome(net, source, 0.5))
     blocks = Blocks(min(RELEASED["batch"], source.shape[0]))
-    loss_1, loss_2 = dense_elbo(RELEASED["kl"], RELEASED["anneal"]), dense_bound(stage_1)
+    schedule = RELEASED["kl"], RELEASED["anneal"]
+    loss_1, loss_2 = dense_elbo(*schedule), dense_bound(stage_1, *schedule)
 
     batch = next(blocks.batches(source, np.random.default_rng(0), 0))
     with torch.no_grad():
@@ -85,58 +86,3 @@ def sides(
         "deconrec, float32, to the end": ours("float32", patience=0),
         "released, dense": twin,
     }
-
-
-def dense_outcome(net: Any, source: Any, dropout: float) -> Any:
-    """The released outcome network over dense rows, its weights copied from `net` (variational, late)."""
-    import torch
-    from torch import nn
-
-    from deconrec.nn.vae import kl_to_standard, sample
-
-    class Dense(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            where = (torch.as_tensor(c.astype(np.int64)) for c in (source.user, source.item))
-            self.r = torch.zeros(source.shape)
-            self.r[tuple(where)] = torch.as_tensor(np.array(source.rating), dtype=torch.float32)
-            self.input = torch.cat(
-                [nn.functional.normalize((self.r > 0).float(), dim=1), source.tables.user], 1
-            )
-            self.drop = nn.Dropout(dropout)
-            self.mean, self.log_std = linear(net.first), linear(net.log_std)
-            self.out = nn.Linear(net.out.in_features, net.out.out_features)
-            self.out.load_state_dict(net.out.state_dict())
-
-        def forward(self, rows: Any, z: Any) -> tuple[Any, Any, Any]:
-            x = self.drop(self.input[rows.user])
-            mean, log_std = self.mean(x), self.log_std(x).clamp(-20.0, 2.0)
-            code = torch.cat([sample(mean, log_std, self.training), z], 1)
-            return self.out(code), kl_to_standard(mean, log_std), self.r[rows.user]
-
-    def linear(layer: Any) -> Any:
-        weight = torch.cat([layer.items, layer.dense]).T.detach()
-        out = nn.Linear(weight.shape[1], weight.shape[0])
-        with torch.no_grad():
-            out.weight.copy_(weight)
-            out.bias.copy_(layer.bias)
-        return out
-
-    return Dense()
-
-
-def dense_bound(exposure: Any) -> Any:
-    """The negative evidence lower bound of ratings over dense rows, z from the fitted exposure model."""
-    import torch
-
-    from deconrec.losses.elbo import annealed
-
-    def loss(nets: Any, b: Any) -> dict[str, Any]:
-        with torch.no_grad():
-            z = exposure.exposure.mean(exposure.exposure.x[b.rows.user])
-        logits, kl, r = nets.outcome(b.rows, z)
-        likelihood = (torch.log_softmax(logits, 1) * r).sum(1)
-        beta = annealed(b.epoch, RELEASED["anneal"], RELEASED["kl"])
-        return {"outcome": -likelihood.mean(), "kl": beta * kl.mean()}
-
-    return loss

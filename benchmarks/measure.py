@@ -20,7 +20,21 @@ from typing import Any
 
 from benchmarks.peer import Elsewhere
 
-CASES = ("steps", "rows", "deconf", "ranking", "ingest", "grounded", "import", "serve")
+CASES = (
+    "steps",
+    "pairs",
+    "vae",
+    "deconf",
+    "multivae",
+    "wmf",
+    "topk",
+    "ranking",
+    "ingest",
+    "grounded",
+    "sparse",
+    "import",
+    "serve",
+)
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("deconrec", "numpy", "scipy", "polars", "torch", "scikit-learn", "typer", "fastapi", "uvicorn")
 

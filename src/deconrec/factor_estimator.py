@@ -157,9 +157,13 @@ class FactorEstimator(Estimator):
         score = self._affinity(users)
         if not self.affine:
             return self._outcome(score)
-        logit = np.multiply(score, np.float32(self.slope_), dtype=np.float32)  # of many cells: single precision
-        logit += np.float32(self.shift_)
-        return np.asarray(expit(logit, out=logit))
+        # sigma of many cells, in single precision and in place: a fourth of the time of scipy's.
+        out = np.multiply(score, np.float32(-self.slope_), dtype=np.float32)
+        out -= np.float32(self.shift_)
+        with np.errstate(over="ignore"):
+            np.exp(out, out=out)
+        out += 1
+        return np.reciprocal(out, out=out)
 
     def _fold_in(self, history: Dataset) -> np.ndarray:
         return self._outcome(self._new_affinity(history))
