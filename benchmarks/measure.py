@@ -59,13 +59,14 @@ def in_turn(
     """(what each side returned, its seconds). Sides take turns, so that a busy moment hits all of them.
 
     warm: make a first turn that is not timed. Work in a process of its own tells its seconds itself; a side that works
-    in another process has its clock as `clock`.
+    in another process has its clock as `clock`. Seconds are of the processor: with one thread, what else runs on the
+    machine matters less.
     """
     results = {name: work() for name, work in sides.items()} if warm else {}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repetitions):
         for name, work in sides.items():
-            clock = getattr(work, "clock", time.perf_counter)
+            clock = getattr(work, "clock", time.process_time)
             started = clock()
             results[name] = work()
             passed = clock() - started

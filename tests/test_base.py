@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deconrec.kernels.top_k import top_k
 from deconrec.checks.fixtures import confounded, one_item, rows_world
 from deconrec.data.dataset import Dataset, Log, Task
 from deconrec.data.split import PairsSplit, UsersSplit, ValidationPart
 from deconrec.errors import DataError, DataWarning, NotFitted, ParameterError, UnknownItem
+from deconrec.kernels.top_k import top_k
 from deconrec.methods.concat_vae import ConcatVAE
 from deconrec.methods.mf import MF
 

@@ -397,3 +397,23 @@ def test_blocks_of_users_give_what_one_block_gives() -> None:
         got, want = parts.values(metric, 5), whole.values(metric, 5)
         assert (got.user.tolist(), got.skipped) == (want.user.tolist(), want.skipped)
         np.testing.assert_array_equal(got.values, want.values)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 1000])
+@pytest.mark.parametrize("lengths", [[5] * 8, [1, 2, 9, 4], [300, 1, 1, 2, 1, 1, 1, 1]])
+def test_rows_sorted_together_are_placed_as_by_one_sort(
+    lengths: list[int], levels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(sum(lengths))
+    user = rng.permutation(np.repeat(np.arange(len(lengths)), lengths))
+    score, relevant = rng.integers(0, levels, len(user)) / 7, rng.random(len(user)) < 0.4
+    found = []
+    for widest in (0, 10**9):  # one sort of all; rows padded to one length
+        monkeypatch.setattr(ranking, "WIDEST", widest)
+        placed = ranking.place(user, score, relevant)
+        order = np.lexsort((placed.tied, placed.above, placed.row))
+        found.append(
+            [placed.user, placed.n_positive, *(x[order] for x in (placed.row, placed.above, placed.tied))]
+        )
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -34,6 +34,7 @@ from deconrec.errors import DataError, ParameterError, UnknownName
 from deconrec.evaluation import columns
 
 METRICS = ("recall", "recall_capped", "ndcg")
+WIDEST = 4  # NOTE cells of rows padded to one length, for each score, up to which they are sorted together
 
 Ints = NDArray[np.int64]
 
@@ -119,12 +120,21 @@ def place(user: ArrayLike, score: ArrayLike, relevant: ArrayLike) -> Placement:
     users = columns.integer(who, "user", user)
     scores = columns.finite(who, "score", score, len(users))
     positive = columns.binary(who, "relevant", relevant, len(users))
-    order, above, tied = _tie_groups(users, scores)
-    sorted_users = users[order]
-    first = _starts(sorted_users)
-    hit = positive[order]
-    row = (np.cumsum(first) - 1)[hit]
-    return _placement(sorted_users[first], row, row, above[hit], tied[hit], None)
+    if np.any(users[1:] < users[:-1]):
+        order = np.argsort(users, kind="stable")
+        users, scores, positive = users[order], scores[order], positive[order]
+    start = np.flatnonzero(_starts(users))
+    length = np.diff(np.append(start, len(users)))
+    hit = np.flatnonzero(positive)
+    row = np.searchsorted(start, hit, side="right") - 1
+    if len(start) and length.max() * len(start) <= WIDEST * len(users):
+        above, tied = _counts(scores, start, length, scores[hit], row)
+    else:  # a few users have most rows: padding them all would cost more than a sort
+        order, every_above, every_tied = _tie_groups(users, scores)
+        above, tied = np.empty_like(every_above), np.empty_like(every_tied)
+        above[order], tied[order] = every_above, every_tied
+        above, tied = above[hit], tied[hit]
+    return _placement(users[start], row, row, above, tied, None)
 
 
 def place_block(
@@ -273,6 +283,38 @@ def _tie_groups(row: NDArray[Any], score: NDArray[Any]) -> tuple[Ints, Ints, Int
     size = np.diff(np.append(tie_start, len(order)))
     row_start = np.flatnonzero(new_row)[np.cumsum(new_row) - 1]
     return order, np.repeat(tie_start, size) - row_start, np.repeat(size, size)
+
+
+def _counts(
+    score: NDArray[Any], start: Ints, length: Ints, wanted: NDArray[Any], row: Ints
+) -> tuple[Ints, Ints]:
+    """How many of its row's scores are higher than each of `wanted`, and how many are equal (at least 1).
+
+    score: (n,), row b at start[b] : start[b] + length[b]. wanted: (p,) scores that stand in the rows `row`. Rows are
+    padded to one length and sorted together, which costs a fraction of a sort of all, and searched by halving.
+    """
+    width = int(length.max())
+    table = np.full((len(start), width), -np.inf)
+    table[np.arange(width) >= (width - length)[:, None]] = score
+    table.sort(axis=1)
+    flat, base = table.reshape(-1), row * width
+    upto = _how_many(flat, base, width, wanted, np.less_equal)
+    tied = np.ones(len(row), np.int64)
+    again = np.flatnonzero((upto > 1) & (flat[base + np.maximum(upto - 2, 0)] == wanted))
+    tied[again] = upto[again] - _how_many(flat, base[again], width, wanted[again], np.less)
+    return width - upto, tied
+
+
+def _how_many(
+    flat: NDArray[Any], base: Ints, width: int, wanted: NDArray[Any], below: Callable[..., Any]
+) -> Ints:
+    """(p,) how many of the `width` ascending values from `base` on are `below` the wanted one."""
+    low, span = np.zeros(len(base), np.int64), width
+    while span:
+        half = (span + 1) // 2
+        low += half * below(flat[base + low + half - 1], wanted)
+        span -= half
+    return low
 
 
 def _starts(values: NDArray[Any]) -> NDArray[np.bool_]:

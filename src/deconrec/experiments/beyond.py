@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from deconrec.kernels.top_k import top_k
 from deconrec.evaluation import beyond_accuracy
+from deconrec.kernels.top_k import top_k
 
 POPULARITY = ("arp", "aplt", "coverage", "gini")
 STRATA = ("cold-users", "cold-items")

@@ -41,8 +41,9 @@ class Nets(nn.ModuleDict):
         """Answer equal calls (same net, same objects) once: the terms of a step share their forward passes.
 
         Rows that lie within a sample take their answers from it, where the step asks a net for both or where they are
-        a good part of it: a matrix product costs less than many look-ups. A set given as `everywhere` collects the nets that a step asks about such samples, so that from its second batch on the order
-        of its calls does not matter. Valid while no parameter changes, that is, inside one evaluation of a step.
+        a good part of it: a matrix product costs less than many look-ups. A set given as `everywhere` collects the
+        nets that a step asks about such samples, so that from its second batch on the order of its calls does not
+        matter. Valid while no parameter changes, that is, inside one evaluation of a step.
         """
         self.__dict__["_memo"] = _Memo(set() if everywhere is None else everywhere)
         try:
