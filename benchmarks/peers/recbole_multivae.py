@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 torch.set_num_threads(1)
 folder, dim, epochs, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 sys.argv = sys.argv[:1]
+os.chdir(tempfile.mkdtemp())  # where it leaves logs
 config = Config(
     model="MultiVAE",
     dataset="bench",
