@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo check fix test slow docs bench lowest clean
+.PHONY: help setup demo check fix test slow docs bench lowest wheel clean
 
 help:  ## print the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -56,6 +56,9 @@ lowest:  ## test the lower bounds that pyproject.toml declares, in an environmen
 	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt -e '.[all,dev]'
 	.venv-lowest/bin/pytest
+
+wheel: setup  ## build a wheel, install it in a clean environment, and run quick tests against it
+	$(BIN)/pytest -m slow tests/test_wheel.py
 
 clean:  ## remove what the verbs made
 	rm -rf $(VENV) .venv-lowest build demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
