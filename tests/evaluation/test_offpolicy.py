@@ -284,3 +284,20 @@ def test_estimates_centre_on_the_truth_and_intervals_cover_it(
         values = np.array([v for v, _, _ in rows])
         assert abs(values.mean() - truth[name]) < 4 * values.std() / np.sqrt(logs) + 0.01 * truth[name], name
         assert low < np.mean([inside for _, inside, _ in rows]) <= high, name
+
+
+def test_degrees_of_freedom_of_no_spread_are_those_of_the_users() -> None:
+    assert offpolicy.degrees_of_freedom(np.zeros(5)) == 4
+    assert offpolicy.degrees_of_freedom(np.zeros(1)) == 1
+
+
+def test_a_sample_without_rows_has_no_ratio_and_no_auc() -> None:
+    none = Sample(np.zeros(0, np.int64), np.zeros(0), np.full(3, 4))
+    found = offpolicy.total(none, np.zeros(0), "snips")
+    assert np.isnan(found.value)
+    assert offpolicy.total(none, np.zeros(0), "ips").value == 0
+    user, score = np.repeat(np.arange(3), 4), np.arange(12.0)
+    for mass in (np.zeros(12), np.ones(12)):
+        auc = offpolicy.auc_imputed(user, score, mass, none, np.zeros(0))
+        assert np.isnan([auc.value, auc.low, auc.high]).all()
+        assert (auc.ess, auc.rows) == (0, 0)
