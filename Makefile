@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo check fix test slow docs bench lowest clean
+.PHONY: help setup demo check fix test slow docs bench lowest wheel coverage mutants clean
 
 help:  ## print the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -57,5 +57,20 @@ lowest:  ## test the lower bounds that pyproject.toml declares, in an environmen
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt -e '.[all,dev]'
 	.venv-lowest/bin/pytest
 
+wheel: setup  ## build a wheel, install it in a clean environment, and run quick tests against it
+	$(BIN)/pytest -m slow tests/test_wheel.py
+
+$(VENV)/.strong: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev,strength]'
+	@touch $@
+
+coverage: $(VENV)/.strong  ## what share of the lines the fast tests run
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage report
+
+mutants: $(VENV)/.strong  ## change lines of losses and evaluation, half an hour long: which changes does no test notice?
+	-timeout 30m $(BIN)/mutmut run --max-children $(WORKERS)
+	$(BIN)/mutmut results
+
 clean:  ## remove what the verbs made
-	rm -rf $(VENV) .venv-lowest build demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest build demo mutants .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -313,27 +311,3 @@ def test_killed_and_resumed(saved, model, tmp_path):
     done = predict_to(saved, pairs, out, part_rows=100)
     assert 2 <= done.resumed < 7
     same(pl.read_parquet(out), model.predict(pairs, unknown="fallback", details=True))
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments(saved, model, tmp_path):
-    """Whenever it is killed: the next run ends with the same bytes as an undisturbed one, and no half is ever seen."""
-    import random
-
-    pairs, whole = pairs_of(model, tmp_path / "pairs.csv"), tmp_path / "whole.parquet"
-    predict_to(saved, pairs, whole, part_rows=100)
-    rng = random.Random(0)
-    code = CHILD.replace("time.sleep(0.2)", "time.sleep(0.02)")
-    for turn in range(20):
-        out = tmp_path / f"{turn}.parquet"
-        child = subprocess.Popen(
-            [sys.executable, "-c", code, str(saved), str(pairs), str(out)], stdout=subprocess.DEVNULL
-        )
-        time.sleep(rng.uniform(0, 3))
-        child.kill()
-        child.wait()
-        if out.exists():
-            pl.read_parquet(out)
-        predict_to(saved, pairs, out, part_rows=100)
-        assert Path(out).read_bytes() == whole.read_bytes()
-        assert not parts_in(tmp_path)

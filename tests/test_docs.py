@@ -261,6 +261,17 @@ def test_every_test_on_the_page_of_bad_input_exists() -> None:
     assert shown == there, f"on one side only: {shown ^ there}"
 
 
+def test_every_test_on_the_page_of_promises_exists() -> None:
+    page = (ROOT / "docs" / "promises.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and line != "| promise | test |"]
+    assert len(rows) > 40
+    for row in rows:
+        named = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", row.split("|")[2])
+        assert named, f"no test defends: {row}"
+        for path, name in named:
+            assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), re.M), f"{path} has no {name}"
+
+
 # ---------------------------------------------------------------------- links
 def slug(heading: str) -> str:
     """The anchor that a heading gets."""

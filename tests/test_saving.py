@@ -161,7 +161,7 @@ def test_a_file_is_left_alone(model, tmp_path):
 def test_a_save_that_fails_leaves_the_earlier_model(model, folder, monkeypatch):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     monkeypatch.setattr("deconrec.saving.json.dumps", lambda *a, **k: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(FileError, match="cannot be written: full"):
         model.save(folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]

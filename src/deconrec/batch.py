@@ -24,9 +24,9 @@ import polars as pl
 
 from deconrec.base import SOURCES, Estimator
 from deconrec.data.explain import columns_shown, delimiter_hint, not_among, shown, why_no_file
-from deconrec.data.files import followed, replaced_file, write_file
 from deconrec.data.sealed import seal
 from deconrec.data.tables import Batches, open_batches, read_table, text_ids
+from deconrec.data.writing import followed, replaced_file, write_file
 from deconrec.errors import DataError, FileError
 from deconrec.experiments.pool import Engine, Job, check_engine, run_jobs
 from deconrec.saving import load_model, read_about
@@ -393,10 +393,9 @@ class _Work:
         try:
             with replaced_file(self._path(part)) as fresh:
                 frame.write_parquet(fresh)
-        except (OSError, pl.exceptions.PolarsError) as error:
+        except FileError as error:
             raise FileError(
-                f"part {part} of '{self.out}' cannot be written: {error}. The parts before it are kept; the same "
-                "command goes on from there."
+                f"{error} The parts before it are kept; the same command goes on from there."
             ) from error
 
     def do(
@@ -428,8 +427,8 @@ class _Work:
                     parts.sink_parquet(fresh)
                 else:
                     parts.sink_csv(fresh)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise FileError(f"'{self.out}' cannot be written: {error}. Its parts are kept.") from error
+        except FileError as error:
+            raise FileError(f"{error} Its parts are kept; the same command goes on from there.") from error
         return int(parts.select(pl.len()).collect().item())
 
     def sources(self, total: int) -> dict[str, int]:

@@ -271,7 +271,8 @@ def write_world(
     """
     from safetensors.numpy import save_file
 
-    from deconrec.data.files import replaced_folder, write_tables
+    from deconrec.data.files import write_tables
+    from deconrec.data.writing import replaced_folder
 
     simulators = [n for n in CATALOGUE if is_simulated(n)]
     if name.partition(":")[0] not in simulators:

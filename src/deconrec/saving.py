@@ -20,10 +20,10 @@ import polars as pl
 
 from deconrec.data.context import Schema
 from deconrec.data.dataset import OutcomeScale, Task
-from deconrec.data.files import replaced_folder
 from deconrec.data.ids import Vocabulary
 from deconrec.data.sealed import LARGEST_JSON, OpenFolder, check, checksum, seal
 from deconrec.data.tensors import checked_csr, read_tensors, text_arrays, text_of
+from deconrec.data.writing import replaced_folder
 from deconrec.errors import Error, FileError, MissingExtra
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 import deconrec as dc
 from deconrec.data import sinks
 from deconrec.data.convert import check_output, convert, left_out
-from deconrec.data.files import MARKER
 from deconrec.data.given import read_data
+from deconrec.data.writing import MARKER
 from deconrec.errors import DataError, FileError, MissingData, ParameterError
 
 

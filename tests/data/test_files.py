@@ -1,17 +1,16 @@
-"""The data file, its writer, and files and folders that are replaced whole or not at all."""
+"""The data file and its writer."""
 
 from __future__ import annotations
 
 import gzip
-import os
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
 from deconrec.data.dataset import Dataset
-from deconrec.data.files import MARKER, read_dataset, replaced_folder, write_dataset, write_file
+from deconrec.data.files import read_dataset, write_dataset
+from deconrec.data.writing import MARKER
 from deconrec.errors import DataError, FileError, MissingData
 
 LOG = "user_id,item_id,rating,timestamp\na,1,1,10\nb,2,5,20\nb,1,4,30\n"
@@ -244,137 +243,3 @@ def test_a_users_own_data_folder_is_not_replaced(full, folder):
     with pytest.raises(FileError, match="left alone"):
         write_dataset(full, folder)
     assert (folder / "log.csv").read_text() == LOG
-
-
-# ------------------------------------------------------------------ whole or not at all
-def test_a_file_is_written_whole(tmp_path):
-    path = tmp_path / "new" / "folder" / "a.txt"
-    write_file(path, "ü\n")
-    assert path.read_bytes() == "ü\n".encode()
-    write_file(str(path), b"\x00")
-    assert path.read_bytes() == b"\x00"
-    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "a.txt"
-    write_file(path, "old")
-
-    def refuse(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(FileError, match="No space left"):
-        write_file(path, "new")
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(FileError, match="it is a folder"):
-        write_file(tmp_path, "x")
-    (tmp_path / "a").touch()
-    with pytest.raises(FileError, match="cannot be written"):
-        write_file(tmp_path / "a" / "b", "x")
-
-
-def test_a_link_and_a_device_stay_what_they_are(tmp_path):
-    (tmp_path / "real").write_text("old")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    write_file(tmp_path / "link", "new")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "real").read_text() == "new"
-    write_file(os.devnull, "x")
-    assert Path(os.devnull).is_char_device()
-
-
-def files(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
-
-
-def test_a_folder_takes_its_place_at_the_end(tmp_path):
-    target = tmp_path / "deep" / "out"
-    with replaced_folder(target, "mark") as fresh:
-        (fresh / "a").touch()
-        assert not target.exists()
-        assert fresh.parent == target.parent
-    assert files(tmp_path) == ["deep", "deep/out", "deep/out/a", "deep/out/mark"]
-    with replaced_folder(str(target), "mark") as fresh:
-        (fresh / "b").touch()
-        assert (target / "a").exists()
-    assert files(target) == ["b", "mark"]
-    assert files(tmp_path / "deep") == ["out", "out/b", "out/mark"]
-
-
-def test_an_empty_folder_may_be_filled(tmp_path):
-    with replaced_folder(tmp_path / "out") as fresh:
-        (fresh / "a").touch()
-    assert files(tmp_path / "out") == [MARKER, "a"]
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_leaves_the_old_folder(tmp_path, error):
-    with replaced_folder(tmp_path / "out", "mark") as fresh:
-        (fresh / "old").touch()
-
-    def fail():
-        with replaced_folder(tmp_path / "out", "mark") as fresh:
-            (fresh / "new").touch()
-            raise error
-
-    with pytest.raises(error):
-        fail()
-    assert files(tmp_path) == ["out", "out/mark", "out/old"]
-
-
-def test_a_failed_swap_puts_the_old_folder_back(tmp_path, monkeypatch):
-    with replaced_folder(tmp_path / "out", "mark") as fresh:
-        (fresh / "old").touch()
-    rename = Path.rename
-    monkeypatch.setattr("deconrec.data.files._exchanged", lambda one, other: False)  # as on other systems
-
-    def refuse_second(self, target):
-        if (self / "new").exists():
-            raise OSError(13, "Permission denied")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", refuse_second)
-
-    def swap():
-        with replaced_folder(tmp_path / "out", "mark") as fresh:
-            (fresh / "new").touch()
-
-    with pytest.raises(FileError, match="cannot be replaced: Permission denied"):
-        swap()
-    assert files(tmp_path) == ["out", "out/mark", "out/old"]
-
-
-def test_what_must_not_be_replaced(tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").touch()
-    (tmp_path / "file").touch()
-    entered = []
-
-    def replace(name):
-        with replaced_folder(tmp_path / name, "mark") as fresh:
-            entered.append(fresh)
-
-    with pytest.raises(FileError, match=r"'mark'.*left alone"):
-        replace("mine")
-    with pytest.raises(FileError, match="it is a file"):
-        replace("file")
-    with pytest.raises(FileError, match="cannot be written"):
-        replace("file/below")
-    assert not entered
-    assert files(tmp_path) == ["file", "mine", "mine/thesis.tex"]
-
-
-def test_a_folder_that_was_filled_meanwhile_is_left_alone(tmp_path):
-    def race():
-        with replaced_folder(tmp_path / "out", "mark"):
-            (tmp_path / "out").mkdir()
-            (tmp_path / "out" / "mine").touch()
-
-    with pytest.raises(FileError, match="left alone"):
-        race()
-    assert files(tmp_path) == ["out", "out/mine"]

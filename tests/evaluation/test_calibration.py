@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from sklearn.calibration import calibration_curve
 
 from deconrec.errors import DataError, ParameterError, UnknownName
-from deconrec.evaluation.calibration import ece, reliability
+from deconrec.evaluation.calibration import ece, platt, reliability
 
 
 def ece_by_loops(p, label, bins):
@@ -106,3 +107,24 @@ def test_errors():
         ece([1.5], [1])
     with pytest.raises(DataError, match="`label` has 2 rows"):
         ece([0.5], [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("score", "r"),
+    [([], []), ([1.0], [1.0]), ([2.0, 2.0], [0.0, 1.0]), ([1.0, 2.0, 3.0], [1.0, 1.0, 1.0])],
+    ids=["nothing", "one row", "one score", "one outcome"],
+)
+def test_scores_that_tell_nothing_keep_a_small_slope_and_the_mean(score: list[float], r: list[float]) -> None:
+    slope, shift = platt(np.array(score), np.array(r))
+    mean = np.clip(np.mean(r) if r else 0.5, 0.01, 0.99)
+    assert slope == 0.1
+    centre = float(np.mean(score)) if score else 0.0
+    assert expit(slope * centre + shift) == pytest.approx(mean)
+
+
+def test_a_falling_curve_hardly_rises() -> None:
+    score = np.linspace(-2, 2, 200)
+    r = (score < 0).astype(float)
+    slope, shift = platt(score, r)
+    assert slope == 1e-3
+    assert expit(shift) == pytest.approx(0.5)

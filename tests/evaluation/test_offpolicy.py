@@ -206,19 +206,29 @@ def test_an_estimator_that_there_is_not() -> None:
         offpolicy.check_estimator("dm")
 
 
-def drawn(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(propensities, outcomes, scores) of 120 users and 30 items; propensity and outcome move together."""
+def drawn(n_users: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(propensities, outcomes, scores) of users and 30 items; propensity and outcome move together."""
     rng = np.random.default_rng(7)
-    taste = rng.normal(size=(120, 30))
+    taste = rng.normal(size=(n_users, 30))
     p = 1 / (1 + np.exp(1.5 - 1.2 * taste))
-    r = (rng.random((120, 30)) < 1 / (1 + np.exp(1 - 1.5 * taste))).astype(float)
+    r = (rng.random(taste.shape) < 1 / (1 + np.exp(1 - 1.5 * taste))).astype(float)
     return p, r, taste + rng.normal(size=taste.shape)
 
 
 @pytest.mark.parametrize("estimator", ["ips", "snips", "dr"])
-def test_estimates_centre_on_the_truth_and_intervals_cover_it(estimator: str) -> None:
-    """200 logs of one finite population, exposures drawn by the known propensities; bounds set before running."""
-    p, r, scores = drawn(0)
+@pytest.mark.parametrize(
+    ("n_users", "logs", "low", "high"),
+    [(120, 200, 0.91, 1.0), pytest.param(6000, 1000, 0.93, 0.97, marks=pytest.mark.slow)],
+    ids=["of these users", "of users like them"],
+)
+def test_estimates_centre_on_the_truth_and_intervals_cover_it(
+    n_users: int, logs: int, low: float, high: float, estimator: str
+) -> None:
+    """Logs of 120 users, exposures drawn by the known propensities; bounds set before running.
+
+    The intervals speak of users like these: their coverage is that of users who are drawn from many.
+    """
+    p, r, scores = drawn(n_users)
     prediction = 1 / (1 + np.exp(1 - scores))
     gains = expected_gains(scores, np.zeros(p.shape, bool), {"dcg": ("dcg", 5), "hit": ("hit", 5)})
     best = cumulative("dcg", 5, 5)
@@ -231,20 +241,24 @@ def test_estimates_centre_on_the_truth_and_intervals_cover_it(estimator: str) ->
     rng = np.random.default_rng(11)
     guess = np.clip(prediction + 0.1, 0, 1)  # wrong, but independent of the log
     found: dict[str, list[tuple[float, bool, float]]] = {name: [] for name in truth}
-    for _ in range(200):
-        user, item = np.nonzero(rng.random(p.shape) < p)
-        sample = Sample(user, 1 / p[user, item], np.full(120, 30))
-        y, g = r[user, item], {k: v[user, item] for k, v in gains.items()}
+    for _ in range(logs):
+        who = np.arange(120) if n_users == 120 else rng.choice(n_users, 120, replace=False)
+        user, item = np.nonzero(rng.random((120, 30)) < p[who])
+        row = who[user]
+        sample = Sample(user, 1 / p[row, item], np.full(120, 30))
+        y, g = r[row, item], {k: v[row, item] for k, v in gains.items()}
 
-        def imputed(values: np.ndarray, u: np.ndarray = user, i: np.ndarray = item) -> Guess:
-            return Guess(values[u, i], values.sum(1))
+        def imputed(
+            values: np.ndarray, w: np.ndarray = who, u: np.ndarray = row, i: np.ndarray = item
+        ) -> Guess:
+            return Guess(values[u, i], values[w].sum(1))
 
         hat = guess * (1 - prediction) ** 2 + (1 - guess) * prediction**2
-        every = guess.copy()
-        every[user, item] += sample.weight * (y - guess[user, item])
+        every = guess[who]
+        every[user, item] += sample.weight * (y - guess[row, item])
         estimates = {
             "mse": offpolicy.population_mean(
-                sample, (y - prediction[user, item]) ** 2, estimator, imputed(hat)
+                sample, (y - prediction[row, item]) ** 2, estimator, imputed(hat)
             ),
             "recall": offpolicy.found_share(
                 sample, g["hit"], y, estimator, (imputed(guess * gains["hit"]), imputed(guess))
@@ -259,14 +273,31 @@ def test_estimates_centre_on_the_truth_and_intervals_cover_it(estimator: str) ->
                 (imputed(guess * gains["dcg"]), imputed(guess)),
             ),
             "auc": offpolicy.auc_imputed(
-                np.repeat(np.arange(120), 30), scores.ravel(), every.ravel(), sample, y
+                np.repeat(np.arange(120), 30), scores[who].ravel(), every.ravel(), sample, y
             )
             if estimator == "dr"
-            else offpolicy.auc(sample, scores[user, item], y),
+            else offpolicy.auc(sample, scores[row, item], y),
         }
         for name, e in estimates.items():
             found[name].append((e.value, e.low <= truth[name] <= e.high, e.high - e.low))
     for name, rows in found.items():
         values = np.array([v for v, _, _ in rows])
-        assert abs(values.mean() - truth[name]) < 4 * values.std() / np.sqrt(200) + 0.01 * truth[name], name
-        assert np.mean([inside for _, inside, _ in rows]) > 0.91, name
+        assert abs(values.mean() - truth[name]) < 4 * values.std() / np.sqrt(logs) + 0.01 * truth[name], name
+        assert low < np.mean([inside for _, inside, _ in rows]) <= high, name
+
+
+def test_degrees_of_freedom_of_no_spread_are_those_of_the_users() -> None:
+    assert offpolicy.degrees_of_freedom(np.zeros(5)) == 4
+    assert offpolicy.degrees_of_freedom(np.zeros(1)) == 1
+
+
+def test_a_sample_without_rows_has_no_ratio_and_no_auc() -> None:
+    none = Sample(np.zeros(0, np.int64), np.zeros(0), np.full(3, 4))
+    found = offpolicy.total(none, np.zeros(0), "snips")
+    assert np.isnan(found.value)
+    assert offpolicy.total(none, np.zeros(0), "ips").value == 0
+    user, score = np.repeat(np.arange(3), 4), np.arange(12.0)
+    for mass in (np.zeros(12), np.ones(12)):
+        auc = offpolicy.auc_imputed(user, score, mass, none, np.zeros(0))
+        assert np.isnan([auc.value, auc.low, auc.high]).all()
+        assert (auc.ess, auc.rows) == (0, 0)

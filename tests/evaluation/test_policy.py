@@ -11,7 +11,7 @@ import pytest
 
 import deconrec as dc
 from deconrec.errors import ParameterError
-from deconrec.evaluation.policy import at_rank, draw, in_list
+from deconrec.evaluation.policy import at_rank, draw, draw_posterior, in_list
 from deconrec.pairs import NO_TABLES
 from deconrec.propensity import Known
 from deconrec.training.samplers import log_pairs
@@ -195,3 +195,27 @@ def test_shown_lists_are_read_back_with_their_propensities(
 def test_bad_policies(policy: str, options: dict[str, float], says: str) -> None:
     with pytest.raises(ParameterError, match=says):
         draw(policy, SCORES[None], 1, [np.random.default_rng(0)], **options)
+
+
+def test_lists_of_a_posterior_against_all_draws() -> None:
+    """P(list) is the share of draws that have it; steps multiply to it, and -inf is no candidate."""
+    rng = np.random.default_rng(4)
+    scores = rng.normal(size=(40, 2, 5)).round(1)
+    scores[:, 1, 2:] = -np.inf
+    shown = draw_posterior(scores, 3, [np.random.default_rng(s) for s in (0, 1)])
+    for row, size in ((0, 3), (1, 2)):
+        lists = [tuple(np.argsort(-s, kind="stable")[:size]) for s in scores[:, row]]
+        chosen = tuple(shown.item[row, :size])
+        assert chosen in lists
+        assert np.prod(shown.step[row, :size]) == pytest.approx(lists.count(chosen) / 40)
+        shares = [np.mean([item in one for one in lists]) for item in chosen]
+        assert shown.propensity[row, :size] == pytest.approx(shares)
+    assert shown.item[1, 2] == -1
+    assert np.isnan([shown.propensity[1, 2], shown.step[1, 2]]).all()
+    nothing = draw_posterior(np.full((3, 1, 4), -np.inf), 2, [np.random.default_rng(0)])
+    assert (nothing.item == -1).all()
+
+
+def test_a_posterior_is_not_drawn_from_scores() -> None:
+    with pytest.raises(ParameterError, match="use draw_posterior"):
+        draw("posterior", SCORES[None], 2, [np.random.default_rng(0)])

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -124,30 +120,3 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_other_files_beside_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "huge.jsonl").write_text("no record of ours\n")
     assert Memory(tmp_path / "runs.jsonl", {}).store.beside == {}  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
-    """SIGKILL: no half of the output is ever seen, and the end is that of an undisturbed run."""
-    command = [
-        str(Path(sys.executable).parent / "deconrec"),
-        "compare",
-        WORLD,
-        "--methods",
-        "mf:epochs=2,ease,random",
-    ]
-    command += ["--seeds", "6", "--quiet", "--json"]
-    started = time.perf_counter()
-    subprocess.run([*command, "whole.json"], cwd=tmp_path, check=True)
-    length = time.perf_counter() - started
-    rng = random.Random(0)
-    for _ in range(kills):
-        child = subprocess.Popen([*command, "out.json"], cwd=tmp_path)
-        time.sleep(rng.uniform(0, length))
-        child.kill()
-        child.wait()
-        if (tmp_path / "out.json").exists():
-            json.loads((tmp_path / "out.json").read_text())
-    subprocess.run([*command, "out.json"], cwd=tmp_path, check=True)
-    assert told((tmp_path / "out.json").read_text()) == told((tmp_path / "whole.json").read_text())
-    assert not list(tmp_path.glob(".*.runs.jsonl"))

@@ -40,7 +40,7 @@ def whole(data):
 
 def same(a: Tuned, b: Tuned) -> None:
     """Everything but how long it took, where it was kept and what was there before."""
-    drop = {"environment", "storage", "resumed"}
+    drop = {"environment", "storage"}
     one, other = (t.model_dump(exclude=drop) for t in (a, b))
     for record in (one, other):
         for trial in record["trials"]:

@@ -61,3 +61,4 @@ def test_dr_and_eib_by_hand():
     assert float(terms["correction"]) == (2 * 0.5 + 4 * 2) / 4
     assert float(reweighted.eib(o, d, e, e_hat_d)) == (1 + 3 + 2 + 4) / 4
     assert float(reweighted.imputation(o, e, e_hat, w)) == (2 * 0.25 + 4 * 4) / 2
+    assert float(reweighted.imputation(o, e, e_hat)) == (0.25 + 4) / 2

@@ -11,7 +11,7 @@ import torch
 
 import deconrec as dc
 from deconrec.checks.fixtures import impressions
-from deconrec.training.impressions import ImpressionRows, ImpressionSource
+from deconrec.training.impressions import ImpressionRows, ImpressionSource, impression_pairs
 from manual import impressions as manual
 from manual.batches import scramble, value
 
@@ -206,3 +206,25 @@ def test_clicked_rows_alone_are_visited_where_no_risk_reads_d():
     parts = batches(data, 50, space=False)
     assert sum(len(b.observed) for b in parts) == len(data.biased)
     assert not any(len(b.space) for b in parts)
+
+
+def test_a_large_randomised_table_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deconrec.training import impressions as module
+
+    source = ImpressionSource.of(data_of(table()))
+    rng = np.random.default_rng(0)
+    assert source.randomised(rng) is source.unbiased
+    monkeypatch.setattr(module, "LARGEST_UNBIASED", 4)
+    found = source.randomised(rng)
+    assert len(found) == 4
+    assert set(found.user.tolist()) <= set(source.unbiased.user.tolist())
+
+
+def test_impressions_without_outcomes() -> None:
+    data = data_of(table())
+    shown = data.impressions
+    found = impression_pairs(shown.log.user, shown.log.item, shown.context, "cpu")
+    assert found.user.tolist() == shown.log.user.tolist()
+    assert found.item.dtype == torch.int64
+    assert not found.r.any()
+    assert len(found.context) > 0

@@ -352,3 +352,10 @@ def test_item_codes_beyond_32_bits_of_cells():
     assert r.tolist() == [1, 0]
     (batch,) = UniformPairs(10, 1000).batches(s, np.random.default_rng(0), 0)
     assert len(batch.space) == 1000
+
+
+def test_an_empty_log_has_seen_nothing():
+    data = tiny()
+    source = Source.of(data.with_logs(data.biased.take(np.zeros(0, np.int64))), NO_TABLES)
+    o, r = source.seen(np.array([0, 3]))
+    assert o.tolist() == r.tolist() == [0, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 
 import numpy as np
 import pytest
@@ -239,3 +240,18 @@ def test_the_progress_bar_shows_on_a_terminal_alone(capsys):
     nets, program = counting()
     run(trainer(2, progress="MF"), nets, program)
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_progress_bar_counts_epochs_on_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr("sys.stderr", shown)
+    monkeypatch.setenv("TERM", "xterm")
+    nets, program = counting()
+    run(trainer(2, progress="MF"), nets, program, lambda: 0.5)
+    assert "MF" in shown.getvalue()
+    assert "validation 0.5000" in shown.getvalue()
+    assert "2/2" in shown.getvalue()

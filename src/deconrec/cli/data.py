@@ -183,8 +183,8 @@ def split(
 ) -> None:
     """Write the rows that `compare` trains, stops and tests on with this seed: train/, holdout/, validation/, test/."""
     from deconrec.catalogue import open_data
-    from deconrec.data.files import MARKER, check_replaceable
     from deconrec.data.split_files import write_split
+    from deconrec.data.writing import MARKER, check_replaceable
 
     check_replaceable(out, MARKER)
     read, truth = open_data(data, root).draw(seed)

@@ -39,7 +39,7 @@ def fit(
     """
     from deconrec.adapters.tracker import open_tracker, tracked
     from deconrec.catalogue import open_data
-    from deconrec.data.files import check_replaceable
+    from deconrec.data.writing import check_replaceable
     from deconrec.methods import make
     from deconrec.saving import MARKER
 

@@ -64,7 +64,7 @@ def write_json(content: Any, target: str) -> None:
     if target == "-":
         print(text)
         return
-    from deconrec.data.files import write_file
+    from deconrec.data.writing import write_file
 
     write_file(Path(target), text + "\n")
     say(f"wrote {target}")

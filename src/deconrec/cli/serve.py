@@ -116,7 +116,7 @@ def served(
     import io
 
     from deconrec.batch import check_output
-    from deconrec.data.files import write_file
+    from deconrec.data.writing import write_file
     from deconrec.serving.served import served_log
 
     check_output(out)

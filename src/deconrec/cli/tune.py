@@ -69,7 +69,7 @@ def tune(
     from deconrec.adapters.tracker import open_tracker, tracked
     from deconrec.catalogue import open_data
     from deconrec.cli.fit import fit_and_save
-    from deconrec.data.files import check_replaceable
+    from deconrec.data.writing import check_replaceable
     from deconrec.experiments.search import Trial
     from deconrec.experiments.tune import tune as run
     from deconrec.experiments.tune import tuned_model

@@ -5,16 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from deconrec.data.dataset import Dataset
-from deconrec.data.files import (
-    DATA_FILE,
-    MARKER,
-    Form,
-    check_replaceable,
-    followed,
-    replaced_file,
-    write_dataset,
-)
+from deconrec.data.files import DATA_FILE, Form, write_dataset
 from deconrec.data.sinks import LOG_ENDINGS, write_log
+from deconrec.data.writing import MARKER, check_replaceable, followed, replaced_file
 from deconrec.errors import FileError, ParameterError
 
 FORMS = ("parquet", "inter")

@@ -24,9 +24,9 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from deconrec.data.files import replaced_folder, write_file
 from deconrec.data.sources import amazon, coat, kuairec, movielens, yahoo_r3
 from deconrec.data.sources.locate import Release, roots
+from deconrec.data.writing import replaced_folder, write_file
 from deconrec.errors import DataError, FileError, MissingData, ParameterError, UnknownName
 
 RECORD = "fetched.json"

@@ -1,16 +1,11 @@
-"""Data sets on disk: the TOML data file, its writer, and files and folders replaced whole or not at all."""
+"""Data sets on disk: the TOML data file and its writer."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import os
-import secrets
-import shutil
-import sys
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deconrec.data.dataset import Dataset, Duplicates, Protocol, Task, Unrated
 from deconrec.data.explain import columns_shown, shown, why_no_file
-from deconrec.errors import DataError, FileError, MissingData, ParameterError
+from deconrec.data.writing import MARKER, replaced_folder, write_file
+from deconrec.errors import DataError, MissingData, ParameterError
 
 DATA_FILE = "data.toml"
 LARGEST = 1 << 20  # bytes of a data file
 Form = Literal["parquet", "inter"]
-MARKER = ".deconrec"  # its presence says that a folder was written here and may be replaced whole
 
 
 # ---------------------------------------------------------------------- the data file
@@ -373,162 +368,3 @@ def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return repr(value)
-
-
-# ---------------------------------------------------------------------- whole or not at all
-def _sibling(path: Path) -> Path:
-    """A new name in the same folder, so that a rename stays on one file system."""
-    return path.with_name(f"{path.name}.tmp-{secrets.token_hex(4)}")
-
-
-def followed(path: str | Path) -> Path:
-    """Where a path leads, links followed.
-
-    Raises
-    ------
-    FileError: no path, because it holds a NUL.
-    """
-    try:
-        return Path(os.path.realpath(path))
-    except ValueError as error:
-        raise FileError(f"{shown(str(path))} must be a path; {error}.") from error
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        return "what should be its folder is a file"
-    return error.strerror or str(error)
-
-
-def write_file(path: str | Path, content: bytes | str) -> None:
-    """Writes a file whole: a reader sees the old content or the new, never a part. Text is UTF-8.
-
-    Missing folders are made. A device or pipe (/dev/stdout) is written to as it is.
-
-    Raises
-    ------
-    FileError: it is a folder, or cannot be written.
-    """
-    target = followed(path)
-    try:
-        raw = content.encode() if isinstance(content, str) else content
-    except UnicodeEncodeError as error:
-        raise FileError(f"'{path}' cannot be written: a text is no UTF-8 ({error.reason}).") from error
-    if os.path.isdir(target):
-        raise FileError(f"'{path}' must be a file to be written; it is a folder. Give another name.")
-    fresh = _sibling(target)
-    try:
-        if target.exists() and not target.is_file():
-            target.write_bytes(raw)
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(raw)
-        os.replace(fresh, target)
-    except OSError as error:
-        raise FileError(f"{shown(str(path))} cannot be written: {_reason(error)}.") from error
-    finally:
-        with suppress(OSError):  # it is there after a failure only
-            fresh.unlink()
-
-
-@contextmanager
-def replaced_file(path: str | Path) -> Iterator[Path]:
-    """Gives a new name to write to, which takes the place of the file `path` at the end; on an error nothing changes.
-
-    Raises
-    ------
-    FileError: it is a folder, or cannot be written.
-    """
-    target = followed(path)
-    if os.path.isdir(target):
-        raise FileError(f"'{path}' must be a file to be written; it is a folder. Give another name.")
-    fresh = _sibling(target).with_suffix(target.suffix)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield fresh
-        os.replace(fresh, target)
-    except OSError as error:
-        raise FileError(f"{shown(str(path))} cannot be written: {_reason(error)}.") from error
-    finally:
-        with suppress(OSError):  # it is there after a failure only
-            fresh.unlink()
-
-
-@contextmanager
-def replaced_folder(path: str | Path, marker: str = MARKER) -> Iterator[Path]:
-    """Gives a new folder to fill, which takes the place of `path` at the end; on an error nothing changes.
-
-    Parameters
-    ----------
-    path: the folder; its parents are made.
-    marker: name of a file that tells an earlier output from a user's own folder; made if the body does not.
-
-    Raises
-    ------
-    FileError: `path` is a file, or a folder with content but without the marker, or cannot be written.
-    """
-    target = followed(path)
-    check_replaceable(path, marker)
-    fresh = _sibling(target)
-    try:
-        fresh.mkdir(parents=True)
-    except OSError as error:
-        raise FileError(f"{shown(str(path))} cannot be written: {_reason(error)}.") from error
-    try:
-        yield fresh
-        (fresh / marker).touch()
-        check_replaceable(target, marker)
-        _swap(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def check_replaceable(path: str | Path, marker: str) -> None:
-    """Refuse to replace what is not an earlier output.
-
-    Raises
-    ------
-    FileError: a file, or a folder with content but without the file `marker`.
-    """
-    target = Path(path)
-    if os.path.isdir(target):
-        if any(target.iterdir()) and not (target / marker).is_file():
-            raise FileError(
-                f"'{path}' must be a new or empty folder, or an earlier output (with the file '{marker}'); "
-                "it holds other files, which are left alone. Give another folder."
-            )
-    elif os.path.exists(target):
-        raise FileError(f"'{path}' must be a folder to be written; it is a file. Give another name.")
-
-
-def _swap(fresh: Path, target: Path) -> None:
-    try:
-        if not target.exists():
-            fresh.rename(target)
-            return
-        if _exchanged(fresh, target):  # what was there goes away with the name of the new one
-            return
-        old = _sibling(target)
-        target.rename(old)
-        try:
-            fresh.rename(target)
-        except OSError:
-            old.rename(target)
-            raise
-    except OSError as error:
-        raise FileError(f"'{target}' cannot be replaced: {error.strerror or error}.") from error
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _exchanged(one: Path, other: Path) -> bool:
-    """Exchange two names in one step, where the system can: at no moment, nor after a kill, is there nothing."""
-    if sys.platform != "linux":
-        return False
-    import ctypes
-
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):  # an older C library
-        return False
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)

@@ -14,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from deconrec.data.dataset import Dataset, Log, Truth
-from deconrec.data.files import replaced_folder, write_file, write_tables
+from deconrec.data.files import write_tables
 from deconrec.data.sinks import write_log
 from deconrec.data.split import PairsSplit, PairsTest, Parts, UsersSplit, UsersTest
+from deconrec.data.writing import replaced_folder, write_file
 from deconrec.errors import ParameterError
 
 

@@ -200,7 +200,7 @@ class Effects:
 
     def write(self, path: str | Path) -> None:
         """Write the JSON to a file, whole at the end."""
-        from deconrec.data.files import write_file
+        from deconrec.data.writing import write_file
 
         write_file(Path(path), self.to_json() + "\n")
 

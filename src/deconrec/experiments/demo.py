@@ -10,7 +10,7 @@ import polars as pl
 
 from deconrec.catalogue import write_world
 from deconrec.data.dataset import Dataset
-from deconrec.data.files import write_file
+from deconrec.data.writing import write_file
 from deconrec.experiments.compare import compare
 from deconrec.experiments.results import Result, higher_is_better
 from deconrec.methods import make

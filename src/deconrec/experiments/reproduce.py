@@ -451,6 +451,8 @@ class _Work:
                 self._keep(_final_key(search, what), _final_line(search, what, result, about))
             else:
                 number = len(search.searcher.done)
+                # As they are written: a search that goes on from its lines sees the numbers of one that never stopped.
+                result = replace(result, scores=tuple(round(s, 6) for s in result.scores))
                 trial = search.searcher.tell(what, result, self.spec.search.splits)
                 self._keep(_trial_key(where, number), _trial_line(search, number, trial, about))
                 if not search.searcher.finished:
@@ -458,13 +460,11 @@ class _Work:
                 self._settle(search)
                 if search.waiting:
                     return self.jobs_of_finals(search)
-            if search.found is not None:
-                more = {"finalists": search.finalists} if search.further else {}
-                self._keep(
-                    key_of(search=where, trials=search.searcher.trials, **more),
-                    _search_line(search, self.spec, about),
-                )
+            self._keep_search(search, about)
             return self.jobs_of_runs(search.users)
+
+        for search in self.searches.values():  # work may have stopped between a last trial and this line
+            self._keep_search(search, about)
 
         with progress_bar(trials + judged + len(ready) + later if progress else None) as advance:
             run_jobs([*(self.job_of_trial(s) for s in open_), *finals, *ready], then, workers, engine)
@@ -475,6 +475,13 @@ class _Work:
     def _keep(self, key: str, line: Mapping[str, Any]) -> None:
         self.store.add(key, line)
         self.ignored.discard(key)
+
+    def _keep_search(self, search: _Search, about: Mapping[str, str]) -> None:
+        """Write down what a search found, once it is done and where that is not there."""
+        more = {"finalists": search.finalists} if search.further else {}
+        key = key_of(search=search.key, trials=search.searcher.trials, **more)
+        if search.found is not None and self._known(key) is None:
+            self._keep(key, _search_line(search, self.spec, about))
 
     def _keep_run(
         self, case: _Case, job: Job, key: str, result: Outcome | Failure, about: Mapping[str, str]
@@ -720,7 +727,7 @@ def _trial_line(search: _Search, number: int, trial: Trial, about: Mapping[str, 
         "method": search.method,
         "setting": search.setting,
         "params": trial.params,
-        "scores": [round(s, 6) for s in trial.scores],
+        "scores": list(trial.scores),
         "state": trial.state,
         "seconds": round(trial.seconds, 3),
         "versions": dict(about),

@@ -141,7 +141,7 @@ class Result(Record):
 
     def write(self, path: str | Path) -> None:
         """Write the JSON to a file, whole at the end."""
-        from deconrec.data.files import write_file
+        from deconrec.data.writing import write_file
 
         write_file(Path(path), self.to_json())
 
@@ -531,7 +531,8 @@ class Tuned(Record):
         finalists only, with its standard error (corrected for the rows that splits share) and their number; or null.
     params: of the best trial, by dotted name; {} where the method's own values were best.
     space: the ranges that were searched.  importance: shares of the parameters, {} where there are too few trials.
-    command: the `fit` command with these parameters.  resumed: trials that an earlier run had made.
+    command: the `fit` command with these parameters.
+    environment: versions, seconds, workers, and `resumed`: trials that an earlier run had made.
     """
 
     dataset: str
@@ -548,8 +549,12 @@ class Tuned(Record):
     importance: dict[str, float]
     command: str
     answer: list[str]
-    resumed: int
     environment: dict[str, Any]
+
+    @property
+    def resumed(self) -> int:
+        """Trials that an earlier run had made."""
+        return int(self.environment["resumed"])
 
     def to_json(self) -> str:
         """The record as JSON."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from deconrec.data.writing import disk_errors, write_file
 from deconrec.errors import FileError
 from deconrec.records import finite
 
@@ -77,24 +78,28 @@ class Store:
         return self.lines.get(key, self.beside.get(key))
 
     def add(self, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Append a record, whole and synced; gives it as it will be read back."""
+        """Append a record, whole and synced; gives it as it will be read back.
+
+        Raises
+        ------
+        FileError: it cannot be written; a part of it may stand at the end, and counts as nothing.
+        """
         text = _line({"key": key} | finite(dict(record)))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            content = text.encode()
-            while content:  # a full disk writes less than asked for, then raises
-                content = content[os.write(handle, content) :]
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                content = text.encode()
+                while content:  # a full disk writes less than asked for, then raises
+                    content = content[os.write(handle, content) :]
+                os.fsync(handle)
+            finally:
+                os.close(handle)
         self.lines[key] = json.loads(text)
         return self.lines[key]
 
     def rewrite(self) -> None:
         """Write the file anew, whole, with one line a key."""
-        from deconrec.data.files import write_file
-
         write_file(self.path, "".join(_line(record) for record in self.lines.values()))
 
 

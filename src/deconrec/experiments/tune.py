@@ -141,9 +141,13 @@ def tune(
         importance=importance(search),
         command=fit_command(method, opened.name, values, root, seed),
         answer=_answer(found, gain, protocol_),
-        resumed=resumed,
         environment=environment()
-        | {"seconds": time.perf_counter() - started, "workers": workers, "engine": engine},
+        | {
+            "seconds": time.perf_counter() - started,
+            "workers": workers,
+            "engine": engine,
+            "resumed": resumed,
+        },
         **finite({"score": found.score, "default": found.default}),
     )
 

@@ -34,11 +34,15 @@ def negative_bound(
 ) -> dict[str, Tensor]:
     """Terms "outcome" and, where there is a code, "kl": -mean w_u log p_u, and beta mean w_u KL_u.
 
-    Likelihoods, KLs and weights are (B,); without weights w = 1.
+    Likelihoods, KLs and weights are (B,); without weights w = 1. Both are 0 without rows.
     """
     w = 1.0 if weight is None else weight
-    terms = {"outcome": -(w * likelihood).mean()}
-    return terms if kl is None else terms | {"kl": beta * (w * kl).mean()}
+    terms = {"outcome": -_mean(w * likelihood)}
+    return terms if kl is None else terms | {"kl": beta * _mean(w * kl)}
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean() if len(x) else x.sum()
 
 
 def annealed(epoch: float, over: float, cap: float) -> float:

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from deconrec.data.files import write_file
+from deconrec.data.writing import write_file
 from deconrec.errors import MissingExtra
 from deconrec.report.slides import slides
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deconrec.data.files import write_file
+from deconrec.data.writing import write_file
 from deconrec.evaluation.statistics import holm
 from deconrec.experiments.results import Compared, Contrast, Reproduction, Setting
 from deconrec.records import finite

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deconrec.data.files import write_file
+from deconrec.data.writing import write_file
 from deconrec.errors import MissingExtra
 from deconrec.experiments.results import Reproduction, Setting, higher_is_better
 from deconrec.report.plots import numeric

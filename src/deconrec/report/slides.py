@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deconrec.data.files import write_file
+from deconrec.data.writing import write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deconrec.data.files import write_file
+from deconrec.data.writing import write_file
 from deconrec.experiments.results import Reproduction, Setting
 from deconrec.report import plots
 from deconrec.report.pictures import COLOURS, SHAPES, figure_files, folded

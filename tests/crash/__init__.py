@@ -1,0 +1,1 @@
+"""What is left on disk by a kill and by a disk that is full."""
