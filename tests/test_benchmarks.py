@@ -124,8 +124,8 @@ def test_the_change_is_that_of_the_ratio(measure: ModuleType) -> None:
 
 
 def test_sides_that_disagree_are_refused(measure: ModuleType) -> None:
+    same = {"ndcg": 0.5, "recall": 0.5}
     with pytest.raises(AssertionError, match="disagree"):
-        same = {"ndcg": 0.5, "recall": 0.5}
         measure.case_module("ranking").agree({"deconrec": same, "polars join": same | {"ndcg": 0.6}})
 
 
