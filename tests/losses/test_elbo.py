@@ -72,3 +72,8 @@ def test_the_bound_is_a_weighted_mean_over_users():
     terms = negative_bound(likelihood, kl, 0.5, w)
     assert float(terms["outcome"]) == pytest.approx((0.5 * 3 + 1.5 * 1) / 2)
     assert float(terms["kl"]) == pytest.approx(0.5 * (0.5 * 2 + 1.5 * 6) / 2)
+
+
+def test_annealing_within_one_epoch():
+    assert annealed(0.5, 1.0, 0.2) == 0.1
+    assert annealed(0.0, 0.0, 0.2) == 0.2
