@@ -268,6 +268,18 @@ class DrawsAnew(SVD):
         self.u_ = self.u_ + np.random.default_rng().standard_normal(self.u_.shape, dtype=np.float32) * 1e-3
 
 
+@catches("check_resumes", base=METHODS["mf"], epochs=30)
+class WritesBesideItsNets(METHODS["mf"]):
+    def program(self):
+        return [Phase(before=self.note, stop=1), *super().program()]
+
+    def note(self, nets):
+        self.first = float(nets.prediction.user.sum())
+
+    def _pairs(self, user, item):
+        return super()._pairs(user, item) + self.first
+
+
 @catches("check_other_seed")
 class IgnoresItsSeed(SVD):
     def fit(self, data, **options):

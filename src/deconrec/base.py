@@ -37,6 +37,7 @@ from deconrec.folding import new_users, pair_scores
 from deconrec.kernels.top_k import top_k
 from deconrec.parameters import Parameterised
 from deconrec.random import numpy_generator
+from deconrec.training.checkpoints import EVERY, Checkpoint, fit_identity, keeping
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -158,6 +159,7 @@ class Estimator(Parameterised, ABC):
     covered_items_: np.ndarray
     context_: Schema | None = None  # of an impression log
     about_: dict[str, Any] | None = None  # where it comes from, see `data.provenance`
+    checkpoint_: Checkpoint | None = None
 
     # ------------------------------------------------------------------ hooks
     @property
@@ -253,6 +255,8 @@ class Estimator(Parameterised, ABC):
         validation: ValidationPart | Dataset | None = None,
         refit: bool = False,
         progress: bool = False,
+        checkpoint: str | Path | None = None,
+        checkpoint_every: float = EVERY,
     ) -> Self:
         """Learn from a data set; its fixed test log is put aside unseen.
 
@@ -263,15 +267,21 @@ class Estimator(Parameterised, ABC):
         refit: once stopped, learn again from all rows of the biased log, those that stopped it included, for as many
             epochs as they chose (methods over pairs; no effect where randomised rows or other users stop it).
         progress: show a progress bar on a terminal.
+        checkpoint: a folder of its own, from which a fit that was killed goes on when it is called again with the same
+            data and parameters, to the same model; `save` removes it. Methods that are trained by gradient keep some;
+            others begin anew.
+        checkpoint_every: seconds between writes, > 0; large networks are written less often, see
+            `training.checkpoints`.
 
         Raises
         ------
         ParameterError: a parameter out of range.  MissingUnbiasedLog: the method needs one.
         DataError: data that the method cannot use.  TrainingError: training diverged.
+        FileError: the folder of the checkpoint holds something else.
 
         Warns
         -----
-        DataWarning: a log whose outcomes are all the same.
+        DataWarning: a log whose outcomes are all the same.  FitWarning: a checkpoint of another fit, which is not used.
         """
         if not isinstance(data, Dataset):
             raise DataError(
@@ -311,11 +321,16 @@ class Estimator(Parameterised, ABC):
         if validation.unbiased:
             self.unbiased_rows_ += len(validation.data.biased)
         again = refit and validation.history is None and not validation.unbiased
-        if not again or self._chooses(validation):
-            self._remember(data)
-            self._fit(data, validation, progress)
-        if again:
-            self.learn_again(joined(data, validation.data), progress)
+        self.checkpoint_ = None
+        if checkpoint is not None:
+            whose = fit_identity(self, validation, refit)
+            self.checkpoint_ = Checkpoint(Path(checkpoint), whose, checkpoint_every)
+        with keeping(self.checkpoint_):
+            if not again or self._chooses(validation):
+                self._remember(data)
+                self._fit(data, validation, progress)
+            if again:
+                self.learn_again(joined(data, validation.data), progress)
         # What stopped training was rated too: it is no news to its user.
         if validation.history is None and validation.data.users.same(self.users_):
             both = csr_matrix(self.seen_ + validation.data.biased.pattern(data.shape))
@@ -666,7 +681,10 @@ class Estimator(Parameterised, ABC):
         from deconrec.saving import save_model
 
         self._check_fitted()
-        return save_model(self, Path(path))
+        folder = save_model(self, Path(path))
+        if self.checkpoint_ is not None:
+            self.checkpoint_.remove()
+        return folder
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

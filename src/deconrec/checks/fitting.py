@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from deconrec.errors import (
     MissingUnbiasedLog,
     NotFitted,
 )
+from deconrec.training.checkpoints import Checkpoint, keeping
 
 
 def check_fit_returns_self(estimator: Estimator) -> None:
@@ -67,6 +69,44 @@ def check_same_seed(estimator: Estimator) -> None:
         f"two fits of {type(estimator).__name__} with one seed differ; draw everything from `seed` "
         "(deconrec.random) and nothing from a global generator.",
     )
+
+
+def check_resumes(estimator: Estimator) -> None:
+    """A fit that was stopped goes on from its checkpoint, to the bits of an undisturbed one."""
+    b = bench(estimator)
+    if not hasattr(b.fitted(), "history_"):
+        raise NotApplicable("it is not trained by the engine")
+    with tempfile.TemporaryDirectory() as folder:
+        model = b.template.clone()
+        for writes in (2, 15, None):
+            checkpoint = _Stopping(Path(folder) / "checkpoint", {}, stop=writes)
+            with keeping(checkpoint), quiet(), suppress(InterruptedError):
+                model = b.template.clone().fit(b.data())
+        if not checkpoint.resumed:
+            raise NotApplicable("its training is over before there is anything to keep")
+    require(
+        equal_numbers(model, b.fitted(), b.data()),
+        f"{type(estimator).__name__} goes on to another model after a kill; what a training changes must stand in its "
+        "nets, and what `Phase(before=)` writes elsewhere must follow from them.",
+    )
+
+
+@dataclasses.dataclass
+class _Stopping(Checkpoint):
+    """A checkpoint whose training is stopped after so many writes."""
+
+    stop: int | None = None
+
+    @property
+    def due(self) -> bool:
+        return self.stop is not None
+
+    def write(self, *given: Any) -> None:
+        super().write(*given)
+        if self.stop is not None:
+            self.stop -= 1
+            if self.stop == 0:
+                raise InterruptedError
 
 
 def check_other_seed(estimator: Estimator) -> None:
@@ -221,6 +261,7 @@ FITTING = (
     check_fit_returns_self,
     check_not_fitted,
     check_same_seed,
+    check_resumes,
     check_other_seed,
     check_refit,
     check_inputs_unchanged,

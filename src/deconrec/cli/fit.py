@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deconrec.cli import output
-from deconrec.cli.options import Json, Quiet, Root, Seed, Settings, Track, pairs_of, threads
+from deconrec.cli.options import (
+    CheckpointEvery,
+    Json,
+    Quiet,
+    Root,
+    Seed,
+    Settings,
+    Track,
+    pairs_of,
+    threads,
+)
 
 if TYPE_CHECKING:
     from deconrec.base import Estimator
@@ -28,6 +39,7 @@ def fit(
     diagnose: Annotated[
         bool, typer.Option("--diagnose", help="Keep with the model what `diagnose` says of its data.")
     ] = False,
+    checkpoint_every: CheckpointEvery = None,
     track: Track = None,
     json: Json = None,
     quiet: Quiet = False,
@@ -35,7 +47,8 @@ def fit(
     """Fit a method on all of a data set (no test is cut) and save the model.
 
     The whole randomised log is used. 15 % of the biased log stops the training; a method over pairs then learns again
-    from all of it, for as many epochs.
+    from all of it, for as many epochs. A method that is trained by gradient keeps a checkpoint, .DIR.checkpoint beside
+    DIR: after a kill, the same command goes on from there, to the same model.
     """
     from deconrec.adapters.tracker import open_tracker, tracked
     from deconrec.catalogue import open_data
@@ -54,7 +67,14 @@ def fit(
         tracker, f"fit {method}", {"method": method, "data": data, "params": model.describe()}
     ) as run:
         record = {"method": method} | fit_and_save(
-            model, opened, out, seed=seed, refit=refit, diagnose=diagnose, quiet=quiet
+            model,
+            opened,
+            out,
+            seed=seed,
+            refit=refit,
+            diagnose=diagnose,
+            checkpoint_every=checkpoint_every,
+            quiet=quiet,
         )
         for epoch, terms in enumerate(getattr(model, "history_", ())):
             run.metrics(terms, epoch)
@@ -72,18 +92,27 @@ def fit_and_save(
     seed: int = 0,
     refit: bool = True,
     diagnose: bool = False,
+    checkpoint_every: float | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Fit a checked method on all of a data set, save it, say so, and give the record."""
     if "seed" in model.get_params(deep=False):
         model.set_params(seed=seed)
+    from deconrec.training.checkpoints import EVERY
+
     data, _ = opened.draw(seed)
     diagnosis = None
     if diagnose:
         from deconrec.diagnostics import diagnose as look
 
         diagnosis = look(data, seed=seed, name=opened.name).summary()
-    model.fit(data, refit=refit, progress=not quiet)
+    model.fit(
+        data,
+        refit=refit,
+        progress=not quiet,
+        checkpoint=None if checkpoint_every == 0 else checkpoint_of(out),
+        checkpoint_every=checkpoint_every or EVERY,
+    )
     assert model.about_ is not None
     model.about_["diagnosis"] = diagnosis
     model.about_["data"]["fingerprint"] = data.fingerprint
@@ -121,5 +150,14 @@ def fit_and_save(
     text = f"{type(model).__name__} fitted in {model.seconds_:.1f} s"
     if history is not None and len(history):
         text += f", epoch {history.best_epoch + 1} of {len(history)} kept"
+    if model.checkpoint_ is not None and model.checkpoint_.resumed:
+        record["resumed"] = True
+        text += ", gone on from the checkpoint of the same command"
     output.say(f"{text}; {model.unbiased_rows_:,} unbiased rows used; saved in {out}")
     return record
+
+
+def checkpoint_of(out: str) -> Path:
+    """The checkpoint's folder, beside the model's."""
+    target = Path(out).absolute()
+    return target.with_name(f".{target.name}.checkpoint")

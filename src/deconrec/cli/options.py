@@ -52,6 +52,15 @@ Track = Annotated[
     str | None,
     typer.Option("--track", metavar="mlflow:URI", help="Note the run in an MLflow store (default: nowhere)."),
 ]
+CheckpointEvery = Annotated[
+    float | None,
+    typer.Option(
+        "--checkpoint-every",
+        min=0,
+        metavar="SECONDS",
+        help="How often a checkpoint is written (default: 30); 0 = never.",
+    ),
+]
 History = Annotated[
     str | None,
     typer.Option("--history", metavar="FILE", help="Ratings (user, item, rating) of users to fold in."),

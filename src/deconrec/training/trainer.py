@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
-import numpy as np
 import torch
 
 from deconrec.errors import TrainingError
 from deconrec.random import numpy_generator
+from deconrec.training.checkpoints import Run, next_run
 from deconrec.training.impressions import ImpressionSource
-from deconrec.training.program import SGD, Adam, History, Mover, Nets, Program
+from deconrec.training.program import SGD, Adam, History, Nets, Phase, Program
+from deconrec.training.progress import Progress
 from deconrec.training.samplers import Sampler, Source
 
 
@@ -59,82 +61,88 @@ class Trainer:
         TrainingError: a term is not finite; names the term, the epoch and the nets. The nets then hold the
             best state so far.
         """
-        history = History()
-        movers = [[Mover.of(step, nets, self.optimizer) for step in phase.steps] for phase in program]
-        rng = numpy_generator(self.seed, "batches")
-        best, best_score, waited = copy.deepcopy(nets.state_dict()), -float("inf"), 0
+        at = Progress.of(nets, program, self.optimizer, numpy_generator(self.seed, "batches"))
+        run = next_run()
+        run.restore(at, program)
+        history = at.history
         with _bar(self.progress, self.epochs) as advance:
-            for epoch in range(self.epochs):
-                started = time.perf_counter()
-                record: dict[str, float] = {}
+            for done in history:
+                advance(done)
+            while len(history) < self.epochs and history.stopped == "epochs":
+                epoch, started = len(history), time.perf_counter() - at.seconds
                 nets.train()
                 try:
-                    for phase, steps in zip(program, movers, strict=True):
-                        if not phase.active(epoch):
-                            continue
-                        if phase.before is not None:
-                            with torch.no_grad():
-                                phase.before(nets)
-                        record |= _one_pass(nets, steps, sampler, source, rng, epoch)
+                    for place, phase in enumerate(program):
+                        if place >= at.phase and phase.active(epoch):
+                            at.record |= _one_pass(at, place, phase, sampler, source, run, started)
                 except TrainingError:
-                    nets.load_state_dict(best)
+                    nets.load_state_dict(at.best)
                     raise
                 nets.eval()
+                record, at.record = at.record, {}
                 if score is not None:
                     with torch.no_grad():
                         record["score"] = value = float(score())
                     if math.isnan(value):
-                        nets.load_state_dict(best)
+                        nets.load_state_dict(at.best)
                         raise TrainingError("validation score", epoch, nets.keys(), value)
-                    if value > best_score and epoch >= self.warmup:
-                        best, best_score, waited = copy.deepcopy(nets.state_dict()), value, 0
+                    if value > at.best_score and epoch >= self.warmup:
+                        at.best, at.best_score, at.waited = copy.deepcopy(nets.state_dict()), value, 0
                         history.best_epoch = epoch
                     elif epoch >= self.warmup:
-                        waited += 1
+                        at.waited += 1
                 else:
                     history.best_epoch = epoch
                 record["seconds"] = time.perf_counter() - started
                 history.epochs.append(record)
                 advance(record)
-                if score is not None and self.patience and waited >= self.patience:
+                if score is not None and self.patience and at.waited >= self.patience:
                     history.stopped = "patience"
-                    break
-        if score is not None and best_score > -float("inf"):
-            nets.load_state_dict(best)
+                at.phase, at.seconds = 0, 0.0
+                run.keep(at)
+        if score is not None and at.best_score > -float("inf"):
+            nets.load_state_dict(at.best)
         nets.eval()
+        run.end(at)
         return history
 
 
 def _one_pass(
-    nets: Nets,
-    movers: list[Mover],
+    at: Progress,
+    place: int,
+    phase: Phase,
     sampler: Sampler,
     source: Source | ImpressionSource,
-    rng: np.random.Generator,
-    epoch: int,
+    run: Run,
+    started: float,
 ) -> dict[str, float]:
-    """One epoch of one phase; gives the batch-weighted mean of every term."""
-    values: dict[str, list[torch.Tensor]] = {}
-    weights: dict[str, list[float]] = {}
-    owners: dict[str, tuple[str, ...]] = {}
-    batches = 0
-    for batch in sampler.batches(source, rng, epoch):
-        batches += 1
-        for mover in movers:
+    """One epoch of one phase, or what is left of it; gives the batch-weighted mean of every term."""
+    nets, epoch = at.nets, len(at.history)
+    if not at.batches:
+        if phase.before is not None:
+            with torch.no_grad():
+                phase.before(nets)
+        at.phase, at.start = place, at.rng.bit_generator.state
+    for batch in islice(sampler.batches(source, at.rng, epoch), at.batches, None):
+        for mover in at.movers[place]:
             for name, value in mover.move(nets, batch).items():
-                owners[name] = mover.step.updates
-                values.setdefault(name, []).append(value.detach().reshape(()))
-                weights.setdefault(name, []).append(batch.weight)
+                at.owners[name] = mover.step.updates
+                values, weights = at.terms.setdefault(name, ([], []))
+                values.append(value.detach().reshape(()))
+                weights.append(batch.weight)
+        at.batches, at.seconds = at.batches + 1, time.perf_counter() - started
+        run.keep(at)
     sums = {
-        name: torch.cumsum(torch.stack(found) * torch.tensor(weights[name], device=found[0].device), 0)
-        for name, found in values.items()
+        name: torch.cumsum(torch.stack(values) * torch.tensor(weights, device=values[0].device), 0)
+        for name, (values, weights) in at.terms.items()
     }
-    means = {name: float(running[-1]) / max(batches, 1) for name, running in sums.items()}
+    means = {name: float(running[-1]) / max(at.batches, 1) for name, running in sums.items()}
+    at.phase, at.batches, at.terms = place + 1, 0, {}
     broken = [name for name, number in means.items() if not math.isfinite(number)]
     if broken:
         # The cause fails before its effects: the term that stayed finite for the fewest batches.
         first = min(broken, key=lambda name: int(sums[name].isfinite().sum()))
-        raise TrainingError(first, epoch, owners[first], means[first])
+        raise TrainingError(first, epoch, at.owners[first], means[first])
     return means
 
 
