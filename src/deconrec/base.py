@@ -37,7 +37,7 @@ from deconrec.folding import new_users, pair_scores
 from deconrec.kernels.top_k import top_k
 from deconrec.parameters import Parameterised
 from deconrec.random import numpy_generator
-from deconrec.training.checkpoints import EVERY, Checkpoint, fit_identity, keeping
+from deconrec.training.checkpoints import EVERY, Checkpoint, checkpoint_of, fit_identity, keeping
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -324,7 +324,7 @@ class Estimator(Parameterised, ABC):
         self.checkpoint_ = None
         if checkpoint is not None:
             whose = fit_identity(self, validation, refit)
-            self.checkpoint_ = Checkpoint(Path(checkpoint), whose, checkpoint_every)
+            self.checkpoint_ = checkpoint_of(Path(checkpoint), whose, checkpoint_every)
         with keeping(self.checkpoint_):
             if not again or self._chooses(validation):
                 self._remember(data)

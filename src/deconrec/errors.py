@@ -12,6 +12,7 @@ Error:
 │   └── UnknownName            no method, data set or parameter of that name; carries the closest match
 ├── NotFitted                  a learned thing was asked of an estimator that has not been fitted
 ├── TrainingError              training diverged; names the term, the epoch and the nets
+├── WorkerLost                 another process of a training, or one that did a job, went away
 ├── FileError                  something on disk cannot be read or must not be overwritten
 └── MissingExtra               an optional dependency is not installed
 
@@ -132,6 +133,10 @@ class TrainingError(Error):
             f"training diverged: term '{term}' became {value} in epoch {epoch} of the step that updates "
             f"{', '.join(self.nets)}; lower `lr`, raise the propensity `floor`, or check the ratings' range."
         )
+
+
+class WorkerLost(Error):
+    """Another process of a training, or one that did a job, went away; what is kept is gone on from."""
 
 
 class FileError(Error):

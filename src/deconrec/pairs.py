@@ -7,13 +7,34 @@ the sample into the population's share of (1/|D|) * sum, so that code reads as t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+
+
+class Ranks(Protocol):
+    """The processes that share a sample, see `training.distributed`."""
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        ...
+
+    def part(self, n: int) -> slice:
+        """What is here of n rows."""
+        ...
+
+    def sum(self, x: Tensor) -> Tensor:
+        """The sum over processes, differentiable."""
+        ...
+
+    def mean(self, gradients: list[Tensor]) -> list[Tensor]:
+        """The mean over processes of each."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +77,7 @@ class Pairs:
     weight: (n,) sample weights, or None.
     grid: set where the sample is a whole rectangle: a net may then answer by one matrix product.
     whole: whether other samples of the batch lie within this one, rectangle or not.
+    ranks: the processes that hold the other rows of the sample; None = all rows are here.
     within: (a sample that holds these rows, (n,) int64 their places in it), or None: what a net says of it, it says of
         them.
     """
@@ -72,6 +94,7 @@ class Pairs:
     grid: Grid | None = None
     whole: bool = False
     within: tuple[Pairs, Tensor] | None = None
+    ranks: Ranks | None = None
 
     def __len__(self) -> int:
         return len(self.o)
@@ -81,9 +104,11 @@ class Pairs:
 
         0 on an empty sample (a block without observed pairs), not NaN.
         """
-        if not len(x):
-            return x.sum()
-        return self.mass * (x if self.weight is None else x * self.weight).mean()
+        x = x if self.weight is None else x * self.weight
+        if self.ranks is not None:
+            total, n = self.ranks.sum(torch.stack([x.sum(), x.new_tensor(len(x))]))
+            return self.mass * total / n.clamp_min(1)
+        return self.mass * x.mean() if len(x) else x.sum()
 
     def average(self, x: Tensor) -> Tensor:
         """Monte-Carlo estimate of the mean of x over the population; 0 on an empty sample."""
@@ -101,7 +126,15 @@ class Pairs:
             tables=self.tables,
             context={name: value[rows] for name, value in self.context.items()},
             weight=None if self.weight is None else self.weight[rows],
+            ranks=self.ranks,
         )
+
+    @property
+    def empty(self) -> bool:
+        """Whether the sample has no row, here or in another process."""
+        if self.ranks is None:
+            return not len(self)
+        return not float(self.ranks.sum(torch.tensor(float(len(self)))))
 
     @property
     def x_row(self) -> Tensor | None:
@@ -119,6 +152,24 @@ class Pairs:
         return None if self.tables.item is None else self.tables.item[self.item]
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is here of a batch of user rows that several processes share.
+
+    Attributes
+    ----------
+    ranks: these processes.
+    rows, entries: which rows of the whole batch, and which of its stored entries.
+    n_rows, n_entries: how many the whole batch has.
+    """
+
+    ranks: Ranks
+    rows: slice
+    n_rows: int
+    entries: slice
+    n_entries: int
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Whole user rows, sparse: what row methods (the VAEs) read.
@@ -132,6 +183,7 @@ class Rows:
     rating: (nnz,) rating on its own scale.
     x: (B, F) user features, or None.
     n_items: width of a dense row.
+    part: set where other processes hold the other rows of the batch.
     """
 
     user: Tensor
@@ -141,6 +193,7 @@ class Rows:
     rating: Tensor
     x: Tensor | None
     n_items: int
+    part: Part | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -149,6 +202,23 @@ class Rows:
     def row(self) -> Tensor:
         """(nnz,) int64: the row, in [0, B), of every stored entry."""
         return torch.repeat_interleave(torch.arange(len(self), device=self.item.device), self.offset.diff())
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of x (B,) over the batch's rows; 0 without rows."""
+        if self.part is not None:
+            return self.part.ranks.sum(x.sum()) / max(self.part.n_rows, 1)
+        return x.mean() if len(x) else x.sum()
+
+    def drawn(self, draw: Callable[..., Tensor], like: Tensor, *, entries: bool = False) -> Tensor:
+        """Random numbers for every row (or stored entry), shaped as `like`: what the whole batch would be given.
+
+        draw: torch.rand or torch.randn.
+        """
+        kind = {"dtype": like.dtype, "device": like.device}
+        if self.part is None:
+            return draw(like.shape, **kind)
+        here, n = (self.part.entries, self.part.n_entries) if entries else (self.part.rows, self.part.n_rows)
+        return draw((n, *like.shape[1:]), **kind)[here]
 
     def dense(self, what: Literal["o", "r", "rating"]) -> Tensor:
         """(B, n_items) in item order; 0 where not exposed."""
@@ -162,7 +232,7 @@ class Rows:
         user, item, offset, r, rating = (
             t.to(device) for t in (self.user, self.item, self.offset, self.r, self.rating)
         )
-        return Rows(user, item, offset, r, rating, x, self.n_items)
+        return Rows(user, item, offset, r, rating, x, self.n_items, self.part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +248,7 @@ class Batch:
     weight: this batch's share of the pass, 1 on average; the engine multiplies losses by it, so that smaller
         blocks do not count more.
     epoch: epochs done, with fraction, for annealing.
+    ranks: the processes that share the batch; None = it is here whole.
     """
 
     observed: Pairs
@@ -186,3 +257,4 @@ class Batch:
     rows: Rows | None = None
     weight: float = 1.0
     epoch: float = 0.0
+    ranks: Ranks | None = None

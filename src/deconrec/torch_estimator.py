@@ -32,6 +32,7 @@ from deconrec.nn.restoring import check_sizes
 from deconrec.pairs import NO_TABLES, Pairs, Rows, Tables
 from deconrec.parameters import Parameterised, Search, parameter
 from deconrec.random import seed_sequence
+from deconrec.training.distributed import current
 from deconrec.training.features import spread, standardised
 from deconrec.training.impressions import IMPRESSION_PRIOR, ImpressionRows, ImpressionSource, impression_pairs
 from deconrec.training.program import Adam, History, Nets, Program
@@ -73,6 +74,8 @@ class TorchEstimator(Estimator):
     PRIOR: ClassVar[float] = (
         3.5  # NOTE precision of that prior, in rows: chosen on hold-outs of Coat and sim-pairs
     )
+
+    SHARED: ClassVar[bool] = True  # several processes can share a batch, see `training.distributed`
 
     OVER_SPACE: ClassVar[bool] = (
         False  # every loss is a mean over D: there the prior is weighed against |D| impressions
@@ -122,6 +125,8 @@ class TorchEstimator(Estimator):
         again: bool = False,
         progress: bool = False,
     ) -> History:
+        if current() is not None and not self.SHARED:
+            raise ParameterError(not_shared(self))
         generator = seed_sequence(self.seed, "initial values").generate_state(1)[0]
         with torch.random.fork_rng(
             devices=[]
@@ -486,13 +491,20 @@ class RowEstimator(TorchEstimator):
             broken = True
             return np.nan_to_num(affinity)
 
+        ranks = current()
+        mine = slice(None) if ranks is None else ranks.part(history.n_users)
         placed = place_blocks(
-            block, target.pattern(history.shape), history.biased.pattern(history.shape), depth=VALIDATION_K
+            lambda users: block(users + (mine.start or 0)),
+            target.pattern(history.shape)[mine],
+            history.biased.pattern(history.shape)[mine],
+            depth=VALIDATION_K,
         )
-        if broken:
-            return float("nan")  # the trainer stops on it, with the epoch
-        values = placed.values("ndcg", VALIDATION_K)
-        return values.mean if len(values.user) else 0.0  # nobody to judge by: the first epoch is kept
+        values = placed.values("ndcg", VALIDATION_K).values
+        values = np.append(values, np.nan) if broken else values
+        if ranks is not None:  # a mean over users, not of the processes' means
+            values = ranks.gathered(values)
+        # NaN: the trainer stops on it, with the epoch. Nobody to judge by: the first epoch is kept.
+        return float(values.mean()) if len(values) else 0.0
 
     def _validation_scores(self, validation: ValidationPart) -> np.ndarray:
         log = validation.data.biased
@@ -588,11 +600,23 @@ class RowEstimator(TorchEstimator):
         names = ("user", "item", "r", "rating", "indptr")
         self.rows_ = Source(
             self.spec_.shape,
-            **{name: np.array(state[f"rows.{name}"]) for name in names},
+            **{name: np.array(state[f"rows.{name}"]) for name in names},  # type: ignore[arg-type]  # not `ranks`
             unbiased=None,
             tables=Tables(x).to(device),
             device=device,
         )
+
+
+def not_shared(model: Estimator) -> str:
+    """Why several workers cannot train a method together; empty where they can."""
+    who, trained = type(model).__name__, isinstance(model, TorchEstimator)
+    if isinstance(model, TorchEstimator) and model.SHARED:
+        return ""
+    why = "compares the users of a batch with one another" if trained else "is not trained by gradient steps"
+    return (
+        f"{who} {why}, and several workers can only share steps over rows that do not depend on each other; fit it "
+        "with one (no --workers), or take a method that can ('mf', 'res-dr', 'deep-deconf')."
+    )
 
 
 def check_device(name: str, who: str) -> None:
@@ -613,8 +637,12 @@ def check_device(name: str, who: str) -> None:
 
 def pairs_score(model: Estimator, data: Dataset, log: Log) -> float:
     """Validation score of predictions for the rows of a log: AUC where both outcomes occur, minus the error."""
-    r = data.outcome(log)
-    prediction = model._of_log(data, log)
+    r, ranks = data.outcome(log), current()
+    if ranks is None:
+        prediction = model._of_log(data, log)
+    else:  # each answers for its part
+        mine = np.arange(len(log))[ranks.part(len(log))]
+        prediction = ranks.gathered(model._of_log(data, log.take(mine)))
     if not np.isfinite(prediction).all():
         return float("nan")  # the trainer stops on it, with the epoch
     if not data.outcome_scale.binary:

@@ -67,9 +67,9 @@ def test_annealing(epoch, weight):
 
 def test_the_bound_is_a_weighted_mean_over_users():
     likelihood, kl, w = (torch.tensor(v) for v in ([-3.0, -1.0], [2.0, 6.0], [0.5, 1.5]))
-    plain = negative_bound(likelihood, None, 0.3)
+    plain = negative_bound(rows(), likelihood, None, 0.3)
     assert {k: float(v) for k, v in plain.items()} == {"outcome": 2.0}
-    terms = negative_bound(likelihood, kl, 0.5, w)
+    terms = negative_bound(rows(), likelihood, kl, 0.5, w)
     assert float(terms["outcome"]) == pytest.approx((0.5 * 3 + 1.5 * 1) / 2)
     assert float(terms["kl"]) == pytest.approx(0.5 * (0.5 * 2 + 1.5 * 6) / 2)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +14,8 @@ import typer
 from deconrec.cli import output
 from deconrec.cli.options import (
     CheckpointEvery,
+    FitEngine,
+    FitWorkers,
     Json,
     Quiet,
     Root,
@@ -19,6 +25,7 @@ from deconrec.cli.options import (
     pairs_of,
     threads,
 )
+from deconrec.errors import ParameterError
 
 if TYPE_CHECKING:
     from deconrec.base import Estimator
@@ -39,6 +46,8 @@ def fit(
     diagnose: Annotated[
         bool, typer.Option("--diagnose", help="Keep with the model what `diagnose` says of its data.")
     ] = False,
+    workers: FitWorkers = 1,
+    engine: FitEngine = "torch",
     checkpoint_every: CheckpointEvery = None,
     track: Track = None,
     json: Json = None,
@@ -51,37 +60,79 @@ def fit(
     DIR: after a kill, the same command goes on from there, to the same model.
     """
     from deconrec.adapters.tracker import open_tracker, tracked
-    from deconrec.catalogue import open_data
     from deconrec.data.writing import check_replaceable
-    from deconrec.methods import make
+    from deconrec.experiments.together import check_together, run_together
     from deconrec.saving import MARKER
 
     check_replaceable(out, MARKER)
-    model = make(method)
-    model.set_text(pairs_of(settings) | ({} if device is None else {"device": device}))
-    model.check_params()
+    check_together(engine, workers)
+    settings_of = pairs_of(settings) | ({} if device is None else {"device": device})
+    model = _checked(method, settings_of, together=workers > 1)
     tracker = open_tracker(track)
-    opened = open_data(data, root)
-    threads()
+    how: dict[str, Any] = {"seed": seed, "refit": refit, "diagnose": diagnose}
+    how |= {"checkpoint_every": checkpoint_every, "quiet": quiet}
+    work = (method, settings_of, data, root, out, how)
     with tracked(
         tracker, f"fit {method}", {"method": method, "data": data, "params": model.describe()}
     ) as run:
-        record = {"method": method} | fit_and_save(
-            model,
-            opened,
-            out,
-            seed=seed,
-            refit=refit,
-            diagnose=diagnose,
-            checkpoint_every=checkpoint_every,
-            quiet=quiet,
-        )
-        for epoch, terms in enumerate(getattr(model, "history_", ())):
+        if workers > 1:
+            placed = str(model.get_params().get("device", "cpu"))
+            record, history = run_together(_fit, (work,), workers, engine, placed)  # type: ignore[arg-type]  # checked
+        else:
+            record, history = _by_torchrun(work)
+        if not record:  # another rank's
+            return
+        record = {"method": method} | record
+        if engine == "ray" and workers > 1:  # whose workers print into its own log
+            output.say(f"{method} fitted by {workers} workers in {record['seconds']:.1f} s; saved in {out}")
+        for epoch, terms in enumerate(history):
             run.metrics(terms, epoch)
         run.metrics({k: record.get(k) for k in ("validation", "best_epoch", "unbiased_rows")})
         run.note({"out": out, "fingerprint": record["fingerprint"]})
     if json:
         output.write_json(record, json)
+
+
+def _checked(method: str, settings: dict[str, str], *, together: bool) -> Estimator:
+    """The method, with its parameters in range, and one that several workers can train where they are to."""
+    from deconrec.methods import make
+
+    model = make(method)
+    model.set_text(settings)
+    model.check_params()
+    if together:
+        from deconrec.torch_estimator import not_shared
+
+        if why := not_shared(model):
+            raise ParameterError(why)
+    return model
+
+
+def _fit(
+    work: tuple[str, dict[str, str], str, str | None, str, dict[str, Any]],
+    rank: int = 0,
+    join: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """(record, epochs) of a fit that rank 0 saves; of other ranks, nothing."""
+    from deconrec.catalogue import open_data
+
+    method, settings, data, root, out, how = work
+    threads()
+    output.STATE["quiet"] = how["quiet"] or rank > 0
+    model = _checked(method, settings, together=join is not nullcontext)
+    record = fit_and_save(model, open_data(data, root), out, rank=rank, join=join, **how)
+    return record, list(getattr(model, "history_", ())) if record else []
+
+
+def _by_torchrun(work: tuple[Any, ...]) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """`_fit`, together with the processes that torchrun started beside this one, if it did."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return _fit(work)
+    from deconrec.training.distributed import joined
+
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    placed = str(_checked(work[0], work[1], together=size > 1).get_params().get("device", "cpu"))
+    return _fit(work, rank, partial(joined, rank, size, device=placed))
 
 
 def fit_and_save(
@@ -94,25 +145,34 @@ def fit_and_save(
     diagnose: bool = False,
     checkpoint_every: float | None = None,
     quiet: bool = False,
+    rank: int = 0,
+    join: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, Any]:
-    """Fit a checked method on all of a data set, save it, say so, and give the record."""
+    """Fit a checked method on all of a data set, save it, say so, and give the record.
+
+    Processes that train together all call this, each with its `rank` and with how to join the others; the first one
+    alone saves and gives something.
+    """
     if "seed" in model.get_params(deep=False):
         model.set_params(seed=seed)
     from deconrec.training.checkpoints import EVERY
 
     data, _ = opened.draw(seed)
     diagnosis = None
-    if diagnose:
+    if diagnose and rank == 0:
         from deconrec.diagnostics import diagnose as look
 
         diagnosis = look(data, seed=seed, name=opened.name).summary()
-    model.fit(
-        data,
-        refit=refit,
-        progress=not quiet,
-        checkpoint=None if checkpoint_every == 0 else checkpoint_of(out),
-        checkpoint_every=checkpoint_every or EVERY,
-    )
+    with join():
+        model.fit(
+            data,
+            refit=refit,
+            progress=not quiet and rank == 0,
+            checkpoint=None if checkpoint_every == 0 else checkpoint_of(out),
+            checkpoint_every=checkpoint_every or EVERY,
+        )
+    if rank:
+        return {}
     assert model.about_ is not None
     model.about_["diagnosis"] = diagnosis
     model.about_["data"]["fingerprint"] = data.fingerprint

@@ -43,6 +43,17 @@ Engine = Annotated[
         help="Whose processes: pool (of this machine), or ray (of this machine or of the cluster at RAY_ADDRESS).",
     ),
 ]
+FitWorkers = Annotated[
+    int,
+    typer.Option("--workers", min=1, help="Processes that train together, each on a part of every batch."),
+]
+FitEngine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="Whose processes: torch (of this machine), or ray (of this machine or of RAY_ADDRESS's).",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Settings = Annotated[
     list[str] | None,

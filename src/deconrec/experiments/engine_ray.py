@@ -19,11 +19,12 @@ from uuid import uuid4
 
 from deconrec import __version__
 from deconrec.data.dataset import Dataset
-from deconrec.errors import Error, MissingExtra
+from deconrec.errors import Error, MissingExtra, WorkerLost
 from deconrec.experiments.pool import Job, Workers
 from deconrec.experiments.runs import Plan
 
 RETRIES = 3  # NOTE a job whose worker was lost so often beside the first time is likely what ends it
+WAIT = 300  # NOTE seconds in which a cluster must find room for workers that train together
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -52,26 +53,68 @@ def ray_workers(workers: int) -> Iterator[Workers]:
 
     Raises
     ------
-    MissingExtra.  Error: the cluster cannot be joined, or a job's worker was lost again and again.
+    MissingExtra.  Error: the cluster cannot be joined.  WorkerLost: a job's worker, again and again.
     """
+    with _running(workers) as ray:
+        tasks = _Tasks(ray, max_retries=RETRIES)
+        try:
+            yield tasks
+        finally:
+            tasks.cancel()
+
+
+@contextmanager
+def ray_gang(workers: int, *, gpu: bool) -> Iterator[tuple[Workers, str]]:
+    """(that many tasks that run at the same time or not at all, an address of this machine that they reach).
+
+    Each has a CPU and, with `gpu`, a GPU. The first that is submitted runs on this machine, where it can write outputs;
+    none is tried again by itself, because one without the others is of no use.
+    """
+    with _running(workers, gpus=workers if gpu else 0) as ray:
+        from ray.util.placement_group import placement_group, remove_placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        host = ray.util.get_node_ip_address()
+        bundles = [{"CPU": 1.0} | ({"GPU": 1.0} if gpu else {}) for _ in range(workers)]
+        if f"node:{host}" in ray.cluster_resources():
+            bundles[0][f"node:{host}"] = 0.001
+        group = placement_group(bundles, strategy="PACK")
+        tasks = _Tasks(
+            ray,
+            max_retries=0,
+            num_gpus=int(gpu),
+            placed=lambda k: PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=k),
+        )
+        try:
+            if not group.wait(WAIT):
+                raise Error(
+                    f"the Ray cluster had no room for {workers} workers at once within {WAIT} seconds; use fewer."
+                )
+            yield tasks, host
+        finally:
+            tasks.cancel()
+            remove_placement_group(group)
+
+
+@contextmanager
+def _running(workers: int, gpus: int = 0) -> Iterator[Any]:
+    """Ray, joined or started here."""
     ray = import_ray()
     found = ray.is_initialized()
     if not found:
-        _begin(ray, workers)
-    tasks = _Tasks(ray)
+        _begin(ray, workers, gpus)
     try:
-        yield tasks
+        yield ray
     finally:
-        tasks.cancel()
         if not found:
             ray.shutdown()
 
 
-def _begin(ray: Any, workers: int) -> None:
+def _begin(ray: Any, workers: int, gpus: int) -> None:
     address = os.environ.get("RAY_ADDRESS") or "local"
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
-        ray.init(address=address, num_cpus=workers, num_gpus=0, include_dashboard=False, **quiet)
+        ray.init(address=address, num_cpus=workers, num_gpus=gpus, include_dashboard=False, **quiet)
         return
     try:
         ray.init(address=address, **quiet)
@@ -92,20 +135,26 @@ class _Tasks:
 
     ahead = 0  # a cluster may have more CPUs than were asked for
 
-    def __init__(self, ray: Any) -> None:
-        self._ray = ray
+    def __init__(
+        self, ray: Any, placed: Callable[[int], Any] | None = None, num_gpus: int = 0, max_retries: int = 0
+    ) -> None:
+        self._ray, self._placed, self._retries, self._sent = ray, placed, max_retries, 0
         self._running: set[Any] = set()
         self._stored: dict[int, tuple[Dataset, Any]] = {}
         # An environment of its own gives every run workers of its own: none remembers the files of an earlier one.
         variables = {name: value for name, value in os.environ.items() if name.startswith("DECONREC_")}
         variables |= dict.fromkeys(THREADS, "1") | {"DECONREC_RUN": uuid4().hex}
-        self._task = ray.remote(_do).options(
-            num_cpus=1, max_retries=RETRIES, retry_exceptions=False, runtime_env={"env_vars": variables}
-        )
+        self._task = ray.remote(_do)
+        self._options: dict[str, Any] = {"num_cpus": 1, "num_gpus": num_gpus, "max_retries": max_retries}
+        self._options |= {"retry_exceptions": False, "runtime_env": {"env_vars": variables}}
 
     def submit(self, job: Job) -> Any:
         given = [self._lightened(argument) for argument in job.arguments]
-        ticket = self._task.remote(__version__, os.getcwd(), job.function, given)
+        options = self._options
+        if self._placed is not None:
+            options = options | {"scheduling_strategy": self._placed(self._sent)}
+        self._sent += 1
+        ticket = self._task.options(**options).remote(__version__, os.getcwd(), job.function, given)
         self._running.add(ticket)
         return ticket
 
@@ -122,8 +171,9 @@ class _Tasks:
                 raise error.cause from error
             raise Error(f"a job on Ray failed: {error}") from error
         except errors.RayError as error:
-            raise Error(
-                f"a job's worker on Ray was lost, also when it was tried again (up to {RETRIES} times): "
+            again = f", also when it was tried again (up to {self._retries} times)" if self._retries else ""
+            raise WorkerLost(
+                f"a job's worker on Ray was lost{again}: "
                 f"{_said(error)}. Out of memory, killed, or a machine that went away; use fewer workers, "
                 "or machines with more memory."
             ) from error

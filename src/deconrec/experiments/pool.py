@@ -15,7 +15,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait as wait_for
 from typing import Any, Literal, Protocol, get_args
 
-from deconrec.errors import Error, ParameterError
+from deconrec.errors import ParameterError, WorkerLost
 
 Engine = Literal["pool", "ray"]
 ENGINES: tuple[str, ...] = get_args(Engine)
@@ -71,7 +71,7 @@ def run_jobs(
 
     Raises
     ------
-    Error: a worker process ended abruptly.  MissingExtra: ray is not installed.  Whatever a job raises.
+    WorkerLost: a worker process ended abruptly.  MissingExtra: ray is not installed.  Whatever a job raises.
     """
     first, further = iter(jobs), deque[Job]()
 
@@ -118,10 +118,16 @@ def _workers(engine: Engine, workers: int) -> AbstractContextManager[Workers]:
         from deconrec.experiments.engine_ray import ray_workers
 
         return ray_workers(workers)
-    return _processes(workers)
+    return processes(workers)
 
 
 # ---------------------------------------------------------------------- processes of this machine
+_LOST = (
+    "a worker process ended abruptly: out of memory, killed, or started from a script whose body is not under "
+    "`if __name__ == '__main__':`. Mend that, or use workers=1."
+)
+
+
 class _Processes:
     """A pool of processes; a ticket is a future."""
 
@@ -137,19 +143,25 @@ class _Processes:
         return wait(tickets, return_when=FIRST_COMPLETED).done
 
     def result(self, ticket: Future[Any]) -> Any:
-        return ticket.result()
+        try:
+            return ticket.result()
+        except BrokenProcessPool as error:
+            raise WorkerLost(_LOST) from error
 
 
 @contextmanager
-def _processes(workers: int) -> Iterator[Workers]:
+def processes(workers: int) -> Iterator[Workers]:
+    """A pool of so many processes of this machine, which end with this one.
+
+    Raises
+    ------
+    WorkerLost: one of them ended abruptly.
+    """
     with ProcessPoolExecutor(workers, get_context("spawn"), _end_with_the_parent) as pool:
         try:
             yield _Processes(pool)
         except BrokenProcessPool as error:
-            raise Error(
-                f"a worker process ended abruptly (workers={workers}): out of memory, killed, or started from a "
-                "script whose body is not under `if __name__ == '__main__':`. Mend that, or use workers=1."
-            ) from error
+            raise WorkerLost(_LOST) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -106,8 +106,8 @@ class VAEExposure(ExposureModel):
         z, mean, log_std = nets.exposure.code(b.rows)
         beta = annealed(b.epoch, self.anneal, self.kl)
         return {
-            "exposures": -decoded_bernoulli(z, nets.exposure.decode, b.rows, self.precision).mean(),
-            "kl": beta * kl_to_standard(mean, log_std).mean(),
+            "exposures": -b.rows.mean(decoded_bernoulli(z, nets.exposure.decode, b.rows, self.precision)),
+            "kl": beta * b.rows.mean(kl_to_standard(mean, log_std)),
         }
 
     @torch.no_grad()

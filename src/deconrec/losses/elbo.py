@@ -30,19 +30,15 @@ def multinomial_log_likelihood(logits: Tensor, rows: Rows, count: Tensor) -> Ten
 
 
 def negative_bound(
-    likelihood: Tensor, kl: Tensor | None, beta: float, weight: Tensor | None = None
+    rows: Rows, likelihood: Tensor, kl: Tensor | None, beta: float, weight: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Terms "outcome" and, where there is a code, "kl": -mean w_u log p_u, and beta mean w_u KL_u.
+    """Terms "outcome" and, where there is a code, "kl": -mean w_u log p_u, and beta mean w_u KL_u over the batch.
 
     Likelihoods, KLs and weights are (B,); without weights w = 1. Both are 0 without rows.
     """
     w = 1.0 if weight is None else weight
-    terms = {"outcome": -_mean(w * likelihood)}
-    return terms if kl is None else terms | {"kl": beta * _mean(w * kl)}
-
-
-def _mean(x: Tensor) -> Tensor:
-    return x.mean() if len(x) else x.sum()
+    terms = {"outcome": -rows.mean(w * likelihood)}
+    return terms if kl is None else terms | {"kl": beta * rows.mean(w * kl)}
 
 
 def annealed(epoch: float, over: float, cap: float) -> float:

@@ -296,10 +296,10 @@ class ConcatVAE(OutcomeEstimator):
         assert b.rows is not None
         h, kl = nets.outcome.code(b.rows, b.rows.x, self.fixed_z(b.rows))
         likelihood = decoded_multinomial(h, nets.outcome.out, b.rows, b.rows.rating, self.precision)
-        terms = negative_bound(likelihood, kl, annealed(b.epoch, self.anneal, self.kl))
+        terms = negative_bound(b.rows, likelihood, kl, annealed(b.epoch, self.anneal, self.kl))
         if self.branch:
             exposures = decoded_bernoulli(h, nets.exposure, b.rows, self.precision)
-            terms["exposures"] = -self.branch * exposures.mean()
+            terms["exposures"] = -self.branch * b.rows.mean(exposures)
         return terms
 
 

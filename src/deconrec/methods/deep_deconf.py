@@ -117,7 +117,7 @@ class DeepDeconf(OutcomeEstimator):
         assert b.rows is not None
         h, kl = nets.outcome.code(b.rows, b.rows.x, self.fixed_z(b.rows))
         likelihood = decoded_multinomial(h, nets.outcome.out, b.rows, b.rows.rating, self.precision)
-        return negative_bound(likelihood, kl, annealed(b.epoch, self.anneal, self.kl))
+        return negative_bound(b.rows, likelihood, kl, annealed(b.epoch, self.anneal, self.kl))
 
     def _validation_scorer(self, validation: ValidationPart) -> Callable[[np.ndarray], np.ndarray]:
         history, held = validation.history, validation.data.biased

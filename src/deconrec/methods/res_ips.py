@@ -319,13 +319,13 @@ def agreed_tilt(
 
 def half(pairs: Pairs, which: int) -> Pairs:
     """One of two halves of a sample of R, the same pairs in every step: `which` is 0 or 1."""
-    rows = ((pairs.user * 7919 + pairs.item * 104_729) >> 3) % 2 == which
-    if not rows.any():
+    chosen = pairs.take(((pairs.user * 7919 + pairs.item * 104_729) >> 3) % 2 == which)
+    if chosen.empty:
         raise DataError(
-            f"the randomised log must have rows in both halves for split_unbiased=True; it has {len(rows)} and one "
-            "half is empty. Use split_unbiased=False."
+            "the randomised log must have rows in both halves for split_unbiased=True; one half is empty. Use "
+            "split_unbiased=False."
         )
-    return pairs.take(rows)
+    return chosen
 
 
 def warm(epochs: int, *steps: Step) -> Program:

@@ -33,7 +33,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -87,6 +87,8 @@ class VSRVAE(OutcomeEstimator):
         low=1,
         search=Search(1.5, 50, log=True),
     )
+    SHARED: ClassVar[bool] = False  # the classifier pairs the users of a batch with one another
+
     draws: int = parameter(20, "codes drawn from q(z | a_u) for a weight", low=1)
     folds: int = parameter(2, "classifiers, each trained without a part of the users; 1 = one for all", low=1)
     width: int = parameter(
@@ -154,10 +156,10 @@ class VSRVAE(OutcomeEstimator):
         likelihood = decoded_multinomial(h, nets.outcome.out, b.rows, b.rows.rating, self.precision)
         since = self.warmup if self._weighted(self.spec_) else 0
         w = torch.as_tensor(self.weight_[b.rows.user.cpu().numpy()]).to(likelihood)
-        terms = negative_bound(likelihood, kl, annealed(b.epoch - since, self.anneal, self.kl), w)
+        terms = negative_bound(b.rows, likelihood, kl, annealed(b.epoch - since, self.anneal, self.kl), w)
         if self.branch:
             exposures = decoded_bernoulli(h, nets.exposure, b.rows, self.precision)
-            terms["exposures"] = -self.branch * (w * exposures).mean()
+            terms["exposures"] = -self.branch * b.rows.mean(w * exposures)
         return terms
 
     # ------------------------------------------------------------------ weights

@@ -39,13 +39,13 @@ class SparseLinear(nn.Module):
     def exposures(self, rows: Rows) -> Tensor:
         """(nnz,) the non-zero inputs a_u / ||a_u||, some dropped while training."""
         weight = rows.offset.diff().clamp_min(1).to(self.items.dtype).rsqrt()[rows.row]
-        return self.dropped(weight)
+        return self.dropped(weight, rows, entries=True)
 
-    def dropped(self, x: Tensor) -> Tensor:
-        """Inputs, some of them zero while training and the rest scaled up."""
+    def dropped(self, x: Tensor, rows: Rows, *, entries: bool = False) -> Tensor:
+        """Inputs of rows (or of their entries), some of them zero while training and the rest scaled up."""
         if not self.training or self.dropout == 0:
             return x
-        return x * (torch.rand_like(x) >= self.dropout) / (1.0 - self.dropout)
+        return x * (rows.drawn(torch.rand, x, entries=entries) >= self.dropout) / (1.0 - self.dropout)
 
     def forward(self, rows: Rows, extra: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
         """(B, n_out). `weight`: another layer's `exposures`, where both are to see the same input."""
@@ -66,9 +66,9 @@ def decoder(n_in: int, n_items: int, bias: Tensor | None) -> nn.Linear:
     return layer
 
 
-def sample(mean: Tensor, log_std: Tensor, training: bool) -> Tensor:
-    """A reparameterised draw while training, the mean otherwise."""
-    return mean + torch.randn_like(mean) * log_std.exp() if training else mean
+def sample(mean: Tensor, log_std: Tensor, training: bool, rows: Rows) -> Tensor:
+    """A reparameterised draw for each of the rows while training, the mean otherwise."""
+    return mean + rows.drawn(torch.randn, mean) * log_std.exp() if training else mean
 
 
 class ExposureVAE(nn.Module):
@@ -95,7 +95,7 @@ class ExposureVAE(nn.Module):
     def code(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """(z, mean, log_std), each (B, dim): z is drawn while training, the mean otherwise."""
         mean, log_std = self.encode(rows)
-        return sample(mean, log_std, self.training), mean, log_std
+        return sample(mean, log_std, self.training, rows), mean, log_std
 
     def forward(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """(logits (B, n_items), mean, log_std)."""
@@ -163,7 +163,7 @@ class OutcomeNet(nn.Module):
         early = None
         if z is not None and not self.late:
             # z is made from the very exposures that are dropped: left whole, it would give them back.
-            early = self.first.dropped(z)
+            early = self.first.dropped(z, rows)
         dense = [t for t in (x, early) if t is not None]
         extra = torch.cat(dense, 1) if dense else None
         a, before = self.first.exposures(rows), None
@@ -178,7 +178,7 @@ class OutcomeNet(nn.Module):
             log_std = (self.log_std(rows, extra, a) if before is None else self.log_std(before)).clamp(
                 -20.0, 2.0
             )
-            kl, h = kl_to_standard(h, log_std), sample(h, log_std, self.training)
+            kl, h = kl_to_standard(h, log_std), sample(h, log_std, self.training, rows)
         else:
             h = self.activation(h)
         if self.late and z is not None:

@@ -81,7 +81,7 @@ class RowVAE(nn.Module):
     def forward(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """(logits (B, n_items), mean (B, dim), log_std (B, dim))."""
         mean, log_std = self.encode(rows)
-        return self.decode(sample(mean, log_std, self.training)), mean, log_std
+        return self.decode(sample(mean, log_std, self.training, rows)), mean, log_std
 
 
 _FITTED: dict[tuple[str, int, int, int], Decoders] = {}

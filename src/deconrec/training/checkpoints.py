@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deconrec.data.files import check_replaceable, replaced_file, write_file
 from deconrec.data.tensors import read_tensors
+from deconrec.data.writing import check_replaceable, replaced_file, write_file
 from deconrec.errors import FitWarning
 
 if TYPE_CHECKING:
     from deconrec.data.split import ValidationPart
+    from deconrec.training.distributed import Ranks
     from deconrec.training.program import Program
     from deconrec.training.progress import Progress
 
@@ -55,17 +56,21 @@ class Checkpoint:
     identity: JSON: whose fit it is. A folder of another fit is not used, and replaced.
     every: seconds between writes, > 0.
     resumed: whether a training went on from what an earlier process kept.
+    ranks: the processes that train together; the first of them reads and writes for all.
     """
 
     folder: Path
     identity: Mapping[str, Any]
     every: float = EVERY
     resumed: bool = False
+    ranks: Ranks | None = None
     _runs: int = 0
     _wrote: float = field(default_factory=time.monotonic)
     _took: float = 0.0
 
     def __post_init__(self) -> None:
+        if not self.writes:
+            return
         check_replaceable(self.folder, MARKER)
         if not (self.folder / MARKER).is_file():
             return
@@ -83,6 +88,11 @@ class Checkpoint:
             )
             self.remove()
 
+    @property
+    def writes(self) -> bool:
+        """Whether this process reads and writes."""
+        return self.ranks is None or self.ranks.rank == 0
+
     def remove(self) -> None:
         """Delete the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -95,7 +105,7 @@ class Checkpoint:
     @property
     def due(self) -> bool:
         """Whether it is time to write."""
-        return time.monotonic() - self._wrote >= max(self.every, self._took / SHARE)
+        return self.writes and time.monotonic() - self._wrote >= max(self.every, self._took / SHARE)
 
     def write(self, path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
         """Write a training's file."""
@@ -123,10 +133,15 @@ class Run:
 
     def restore(self, progress: Progress, program: Program) -> None:
         """Go on from what an earlier process kept of this training, where it kept any."""
-        if self.checkpoint is None or not self.path.is_file():
+        if self.checkpoint is None:
+            return
+        content = self.path.read_bytes() if self.checkpoint.writes and self.path.is_file() else b""
+        if self.checkpoint.ranks is not None:
+            content = self.checkpoint.ranks.same_bytes(content)
+        if not content:
             return
         try:
-            arrays = read_tensors(self.path.read_bytes())
+            arrays = read_tensors(content)
             about = json.loads(arrays.pop("about").tobytes())
         except (ValueError, KeyError) as error:
             said = (
@@ -144,10 +159,19 @@ class Run:
 
     def end(self, progress: Progress) -> None:
         """Keep what the training gave, unless it was quick."""
-        if self.checkpoint is None:
+        if self.checkpoint is None or not self.checkpoint.writes:
             return
         if time.monotonic() - self._began >= min(WORTH, self.checkpoint.every):
             self.checkpoint.write(self.path, *progress.kept(ended=True))
+
+
+def checkpoint_of(folder: Path, identity: Mapping[str, Any], every: float) -> Checkpoint:
+    """The checkpoint of a fit, which processes that train together share."""
+    try:
+        from deconrec.training.distributed import current
+    except ImportError:  # torch is not there, and nothing is trained by gradient
+        return Checkpoint(folder, identity, every)
+    return Checkpoint(folder, identity, every, ranks=current())
 
 
 def fit_identity(model: Any, validation: ValidationPart, refit: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from deconrec.data.context import Context
 from deconrec.data.dataset import Dataset
-from deconrec.pairs import NO_TABLES, Batch, Pairs, Tables
+from deconrec.pairs import NO_TABLES, Batch, Pairs, Ranks, Tables
 from deconrec.training.samplers import LARGEST_UNBIASED, context_tensors, log_pairs
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class ImpressionSource:
     clicked: (n_o,) int64 positions of the clicked rows.
     unbiased: the randomised log as pairs, or None.
     density: |O| / |D|, by weight.
+    ranks: the processes that share the batches; None = this one has them whole.
 
     Of samples of O the weights have mean 1 over O, and their mass and share hold what that leaves out.
     """
@@ -55,6 +56,7 @@ class ImpressionSource:
     density: float
     device: torch.device
     tables: Tables = NO_TABLES
+    ranks: Ranks | None = None
 
     @classmethod
     def of(cls, data: Dataset, device: torch.device | str = "cpu") -> ImpressionSource:
@@ -81,7 +83,9 @@ class ImpressionSource:
         pairs = self.unbiased
         if pairs is None or len(pairs) <= LARGEST_UNBIASED:
             return pairs
-        return pairs.take(torch.from_numpy(rng.integers(0, len(pairs), LARGEST_UNBIASED)).to(self.device))
+        rows = rng.integers(0, len(pairs), LARGEST_UNBIASED)
+        rows = rows if self.ranks is None else rows[self.ranks.part(LARGEST_UNBIASED)]
+        return replace(pairs.take(torch.from_numpy(rows).to(self.device)), ranks=self.ranks)
 
     def drawn(self, rng: np.random.Generator, n: int) -> Pairs:
         """N impressions of D, with replacement, each as often as it weighs; their outcomes are left out."""
@@ -138,13 +142,15 @@ class ImpressionRows:
         order = torch.from_numpy(rng.permutation(n)).to(source.device)
         n_batches = max(1, math.ceil(n / min(self.rows, max(LEAST, math.ceil(n / STEPS)))))
         for done, part in enumerate(torch.tensor_split(order, n_batches)):
+            mine = part if source.ranks is None else part[source.ranks.part(len(part))]
             if self.space:
-                space = replace(source.at(part), whole=True)
+                space = replace(source.at(mine), whole=True, ranks=source.ranks)
                 place = torch.nonzero(space.o, as_tuple=True)[0]
-                observed = source.clicked_rows(space.take(place), len(place) / max(len(part), 1))
+                clicks = len(place) if mine is part else int(source.rows.o.index_select(0, part).sum())
+                observed = source.clicked_rows(space.take(place), clicks / max(len(part), 1))
                 observed = replace(observed, within=(space, place))
             else:
-                observed = source.at(source.clicked.index_select(0, part))
+                observed = replace(source.at(source.clicked.index_select(0, mine)), ranks=source.ranks)
                 observed = source.clicked_rows(observed, n / everything)
                 space = replace(observed.take(order[:0]), mass=1.0, share=1.0)
             yield Batch(
@@ -153,6 +159,7 @@ class ImpressionRows:
                 source.randomised(rng),
                 weight=len(part) * n_batches / max(n, 1),
                 epoch=epoch + done / n_batches,
+                ranks=source.ranks,
             )
 
 

@@ -263,6 +263,10 @@ def evaluate_step(
         inner_gradients = torch.autograd.grad(
             inner_value, list(moved.values()), create_graph=True, allow_unused=True
         )
+        if batch.ranks is not None:  # a mean that is differentiated through
+            inner_gradients = tuple(
+                None if g is None else batch.ranks.sum(g) / batch.ranks.size for g in inner_gradients
+            )
         sign = 1.0 if inner.ascend else -1.0
         virtual = {
             f"nets.{name}": value if g is None else value + sign * step.virtual_lr * g
@@ -318,6 +322,8 @@ class Mover:
     def move(self, nets: Nets, batch: Batch) -> Terms:
         """Make the step on a batch; gives the terms as they were before the move."""
         terms, parameters, gradients = evaluate_step(self.step, nets, batch, self.bound)
+        if batch.ranks is not None:
+            gradients = batch.ranks.mean(gradients)
         sign = -1.0 if self.step.ascend else 1.0
         for parameter, gradient in zip(parameters.values(), gradients, strict=True):
             parameter.grad = gradient if sign > 0 else -gradient

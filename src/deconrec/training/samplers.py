@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from deconrec.data.context import Context
 from deconrec.data.dataset import Dataset, Log
 from deconrec.data.impressions import unit_weight
-from deconrec.pairs import Batch, Grid, Pairs, Rows, Tables
+from deconrec.pairs import Batch, Grid, Pairs, Part, Ranks, Rows, Tables
 
 LARGEST_UNBIASED = 16_384  # rows of R in one step; more are sampled afresh each step
 
@@ -35,6 +35,7 @@ class Source:
     user, item, r, rating: (n,) the biased log, sorted by user and then item.
     indptr: (n_users + 1,) rows of a user.
     unbiased: the randomised log as pairs, or None.
+    ranks: the processes that share the batches; None = this one has them whole.
     tables: standardised user features, item features; see `standardised`.
     """
 
@@ -47,6 +48,7 @@ class Source:
     unbiased: Pairs | None
     tables: Tables
     device: torch.device
+    ranks: Ranks | None = None
 
     @classmethod
     def of(cls, data: Dataset, tables: Tables, device: torch.device | str = "cpu") -> Source:
@@ -73,6 +75,10 @@ class Source:
         """|O| / |D|."""
         return len(self.user) / (self.shape[0] * self.shape[1])
 
+    def part(self, n: int) -> slice:
+        """What is here of n rows."""
+        return slice(0, n) if self.ranks is None else self.ranks.part(n)
+
     def tensor(self, array: np.ndarray, dtype: torch.dtype) -> Tensor:
         """An array on the source's device."""
         return torch.as_tensor(array, dtype=dtype, device=self.device)
@@ -82,8 +88,8 @@ class Source:
         pairs = self.unbiased
         if pairs is None or len(pairs) <= LARGEST_UNBIASED:
             return pairs
-        rows = torch.from_numpy(rng.integers(0, len(pairs), LARGEST_UNBIASED)).to(self.device)
-        return pairs.take(rows)
+        rows = rng.integers(0, len(pairs), LARGEST_UNBIASED)[self.part(LARGEST_UNBIASED)]
+        return replace(pairs.take(torch.from_numpy(rows).to(self.device)), ranks=self.ranks)
 
     def drawn(self, rng: np.random.Generator, n: int) -> Pairs:
         """N pairs of D, uniformly with replacement; their outcomes are left out."""
@@ -102,6 +108,15 @@ class Source:
     @cached_property
     def _keys(self) -> np.ndarray:
         return self.user.astype(np.int64) * self.shape[1] + self.item
+
+
+def shared(source: Any, ranks: Ranks) -> Any:
+    """The same `Source` or `ImpressionSource`, of whose batches a part is here."""
+    unbiased = source.unbiased
+    if unbiased is not None and len(unbiased) <= LARGEST_UNBIASED:
+        mine = torch.arange(len(unbiased), device=source.device)[ranks.part(len(unbiased))]
+        unbiased = replace(unbiased.take(mine), ranks=ranks)
+    return replace(source, unbiased=unbiased, ranks=ranks)
 
 
 def log_pairs(data: Dataset, log: Log, tables: Tables, device: torch.device | str = "cpu") -> Pairs:
@@ -164,24 +179,30 @@ class Blocks:
         widths = np.array([len(items) for items in item_blocks])
         cell = user_place[user] * widths[item_block[item]] + item_place[item]
         for done, k in enumerate([0] if whole else rng.permutation(n_ub * n_ib)):
-            rows = slice(bounds[k], bounds[k + 1])
+            rows: slice | np.ndarray = slice(bounds[k], bounds[k + 1])
             users, items = user_blocks[k // n_ib], item_blocks[k % n_ib]
-            size = len(users) * len(items)
-            place = source.tensor(cell[rows], torch.int64)
+            size, n_observed, first = len(users) * len(items), bounds[k + 1] - bounds[k], 0
+            if source.ranks is not None:  # some of the users
+                mine = source.ranks.part(len(users))
+                users, first = users[mine], mine.start * len(items)
+                inside = (cell[rows] >= first) & (cell[rows] < mine.stop * len(items))
+                rows = bounds[k] + np.flatnonzero(inside)
+            place = source.tensor(cell[rows] - first, torch.int64)
             r_observed = source.tensor(r[rows], torch.float32)
-            o_space, r_space = (torch.zeros(size, device=source.device) for _ in range(2))
+            o_space, r_space = (torch.zeros(len(users) * len(items), device=source.device) for _ in range(2))
             o_space[place], r_space[place] = 1.0, r_observed
             grid = Grid(source.tensor(users, torch.int64), source.tensor(items, torch.int64))
-            space = LazyPairs(o=o_space, r=r_space, tables=source.tables, grid=grid)
+            space = LazyPairs(o=o_space, r=r_space, tables=source.tables, grid=grid, ranks=source.ranks)
             observed = Pairs(
                 source.tensor(user[rows], torch.int64),
                 source.tensor(item[rows], torch.int64),
                 torch.ones(len(place), device=source.device),
                 r_observed,
-                mass=len(place) / size,
+                mass=n_observed / size,
                 share=source.density,
                 tables=source.tables,
                 within=(space, place),
+                ranks=source.ranks,
             )
             yield Batch(
                 observed,
@@ -189,23 +210,31 @@ class Blocks:
                 source.randomised(rng),
                 weight=size * n_ub * n_ib / (n_users * n_items),
                 epoch=epoch + done / (n_ub * n_ib),
+                ranks=source.ranks,
             )
 
     def _rows(self, source: Source, rng: np.random.Generator, epoch: int) -> Iterator[Batch]:
         n_users = source.shape[0]
         n_blocks = math.ceil(n_users / self.users)
         for done, users in enumerate(np.array_split(rng.permutation(n_users), n_blocks)):
+            n, count, part = len(users), source.indptr[users + 1] - source.indptr[users], None
+            if source.ranks is not None:
+                mine, ends = source.ranks.part(n), np.concatenate([[0], np.cumsum(count)])
+                entries = slice(int(ends[mine.start]), int(ends[mine.stop]))
+                part, users = Part(source.ranks, mine, n, entries, int(ends[-1])), users[mine]
             rows, where = user_rows(source, users)
-            observed = _observed(source, where, mass=len(where) / (len(users) * source.shape[1]))
+            rows = replace(rows, part=part)
+            observed = _observed(source, where, mass=int(count.sum()) / (n * source.shape[1]))
             space = LazyPairs(
                 o=torch.empty(0, device=source.device),
                 r=torch.empty(0, device=source.device),
                 tables=source.tables,
                 grid=Grid(rows.user, torch.arange(source.shape[1], device=source.device)),
+                ranks=source.ranks,
             )
-            weight = len(users) * n_blocks / n_users
+            weight = n * n_blocks / n_users
             now = epoch + done / n_blocks
-            yield Batch(observed, space, source.randomised(rng), rows, weight=weight, epoch=now)
+            yield Batch(observed, space, source.randomised(rng), rows, weight, now, source.ranks)
 
 
 @dataclass(frozen=True)
@@ -227,11 +256,12 @@ class UniformPairs:
         n_batches = max(1, math.ceil(n / self.observed))
         density = source.density
         for done, rows in enumerate(np.array_split(rng.permutation(n), n_batches)):
-            observed = _observed(source, rows, mass=density)
+            mine, drawn = source.part(len(rows)), source.part(self.space)
+            observed = _observed(source, rows[mine], mass=density)
             space = _empty(source)
             if self.space:
-                user = rng.integers(0, source.shape[0], self.space)
-                item = rng.integers(0, source.shape[1], self.space)
+                user = rng.integers(0, source.shape[0], self.space)[drawn]
+                item = rng.integers(0, source.shape[1], self.space)[drawn]
                 o, r = source.seen(user * source.shape[1] + item)
                 space = Pairs(
                     source.tensor(user, torch.int64),
@@ -239,11 +269,10 @@ class UniformPairs:
                     source.tensor(o, torch.float32),
                     source.tensor(r, torch.float32),
                     tables=source.tables,
+                    ranks=source.ranks,
                 )
-            weight = len(rows) * n_batches / max(n, 1)
-            yield Batch(
-                observed, space, source.randomised(rng), weight=weight, epoch=epoch + done / n_batches
-            )
+            weight, now = len(rows) * n_batches / max(n, 1), epoch + done / n_batches
+            yield Batch(observed, space, source.randomised(rng), None, weight, now, source.ranks)
 
 
 class Sampler(Protocol):
@@ -257,8 +286,10 @@ class Sampler(Protocol):
 class LazyPairs(Pairs):
     """A grid's pairs, whose long index vectors are made only if a net asks for them."""
 
-    def __init__(self, *, o: Tensor, r: Tensor, tables: Tables, grid: Grid) -> None:
-        for name, value in {"o": o, "r": r, "tables": tables, "grid": grid}.items():
+    def __init__(
+        self, *, o: Tensor, r: Tensor, tables: Tables, grid: Grid, ranks: Ranks | None = None
+    ) -> None:
+        for name, value in {"o": o, "r": r, "tables": tables, "grid": grid, "ranks": ranks}.items():
             object.__setattr__(self, name, value)
         defaults = {"mass": 1.0, "share": 1.0, "context": {}, "weight": None, "within": None, "whole": False}
         for name, default in defaults.items():
@@ -295,13 +326,14 @@ def _observed(source: Source, rows: np.ndarray, mass: float) -> Pairs:
         mass=mass,
         share=source.density,
         tables=source.tables,
+        ranks=source.ranks,
     )
 
 
 def _empty(source: Source) -> Pairs:
     index = torch.empty(0, dtype=torch.int64, device=source.device)
     value = torch.empty(0, device=source.device)
-    return Pairs(index, index, value, value, tables=source.tables)
+    return Pairs(index, index, value, value, tables=source.tables, ranks=source.ranks)
 
 
 def user_rows(source: Source, users: np.ndarray) -> tuple[Rows, np.ndarray]:

@@ -16,10 +16,11 @@ import torch
 from deconrec.errors import TrainingError
 from deconrec.random import numpy_generator
 from deconrec.training.checkpoints import Run, next_run
+from deconrec.training.distributed import current
 from deconrec.training.impressions import ImpressionSource
 from deconrec.training.program import SGD, Adam, History, Nets, Phase, Program
 from deconrec.training.progress import Progress
-from deconrec.training.samplers import Sampler, Source
+from deconrec.training.samplers import Sampler, Source, shared
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ class Trainer:
             best state so far.
         """
         at = Progress.of(nets, program, self.optimizer, numpy_generator(self.seed, "batches"))
+        ranks = current()
+        if ranks is not None:
+            ranks.same_nets(nets)
+            source = shared(source, ranks)
         run = next_run()
         run.restore(at, program)
         history = at.history
@@ -82,7 +87,8 @@ class Trainer:
                 record, at.record = at.record, {}
                 if score is not None:
                     with torch.no_grad():
-                        record["score"] = value = float(score())
+                        value = float(score())
+                    record["score"] = value = value if ranks is None else ranks.same_number(value)
                     if math.isnan(value):
                         nets.load_state_dict(at.best)
                         raise TrainingError("validation score", epoch, nets.keys(), value)
