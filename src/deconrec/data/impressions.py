@@ -26,7 +26,7 @@ from deconrec.data.explain import columns_shown, delimiter_hint, not_among, show
 from deconrec.data.ids import Vocabulary, normalise_ids
 from deconrec.data.leaks import Leak, find_leaks
 from deconrec.data.logs import timestamps
-from deconrec.data.tables import collected, read_table, scan_parquet
+from deconrec.data.tables import collected, is_parquet, read_table, scan_parquet
 from deconrec.data.validate import resolve_columns
 from deconrec.errors import DataError, DataWarning, ParameterError
 
@@ -239,7 +239,7 @@ def _read(
 ) -> pl.DataFrame:
     """The columns that are needed, and those optional ones that are there; of a Parquet file no others are read."""
     table: Any
-    if isinstance(source, str | Path) and Path(source).suffix in (".parquet", ".pq"):
+    if isinstance(source, str | Path) and is_parquet(Path(source)):
         table = scan_parquet(Path(source), who)
         there = table.collect_schema().names()
     else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from deconrec.data.recbole import header_types, is_atomic, read_blocks, read_fea
 from deconrec.errors import DataError, MissingData, ParameterError
 
 ROWS = 1 << 18  # rows of a batch
+PARQUET = (".parquet", ".pq")
 KINDS = "a CSV, Parquet or RecBole (.inter, .user, .item) file"
 
 
@@ -33,7 +36,7 @@ def read_table(
 
     Parameters
     ----------
-    source: the table or its path.
+    source: the table or its path, which may be that of a folder of Parquet files.
     who: what it is, for messages.
     delimiter: of a CSV file.
     ids: the id columns of a text file, None for the first one. They become integers only where no text is
@@ -113,21 +116,41 @@ def _check_delimiter(delimiter: str) -> None:
         )
 
 
+def parquet_parts(path: Path) -> list[Path]:
+    """The files of a table that is a folder of Parquet files, by name, as other engines write one; none otherwise.
+
+    Names that begin with "." or "_" are marks of these engines (_SUCCESS), no parts.
+    """
+    if not os.path.isdir(path):
+        return []
+    with suppress(OSError):  # a folder that may not be looked into is none of ours
+        return sorted(p for p in path.iterdir() if p.suffix in PARQUET and p.name[0] not in "._")
+    return []
+
+
 def _existing(path: Path, who: str) -> Path:
+    if parquet_parts(path):
+        return path
     if what := why_no_file(path):
         raise MissingData(f"{who} must be {KINDS}; {shown(str(path))}: {what}. Check the path.")
-    if path.suffix == ".gz" and _is_parquet(path.with_suffix("")):
+    if path.suffix == ".gz" and is_parquet(path.with_suffix("")):
         raise DataError(f"{who}: '{path}' must not be packed: Parquet is compressed itself. Unpack it.")
     return path
 
 
-def _is_parquet(path: Path) -> bool:
-    return path.suffix in (".parquet", ".pq")
+def is_parquet(path: Path) -> bool:
+    """Whether a path is of a Parquet file, by its name, or of a folder of them."""
+    return bool(parquet_parts(path)) or path.suffix in PARQUET
 
 
 def _unreadable(path: Path, who: str, error: BaseException, delimiter: str) -> DataError:
     text = shown(str(error).splitlines()[0], 200)[1:-1] if str(error) else type(error).__name__
-    if _is_parquet(path):
+    if parts := parquet_parts(path):
+        broken = [p for p in parts if not unreadable_parquet(p, text).startswith("it is damaged")]
+        if not broken:  # each is Parquet, and they do not go together
+            return DataError(f"{who}: the Parquet files in '{path}' must have the same columns; {text}.")
+        path = broken[0]
+    if is_parquet(path):
         return DataError(f"{who}: '{path}' cannot be read as Parquet: {unreadable_parquet(path, text)}.")
     if not isinstance(error, NoTable):  # which says all there is to say
         text = unreadable_text(path, delimiter, text)
@@ -142,7 +165,7 @@ def scan_parquet(path: Path, who: str) -> pl.LazyFrame:
     MissingData: there is no such file.  DataError: it is no Parquet.
     """
     try:
-        frame = pl.scan_parquet(_existing(path, who), glob=False)
+        frame = pl.scan_parquet(parquet_parts(path) or _existing(path, who), glob=False)
         frame.collect_schema()
     except _UNREADABLE as error:
         raise _unreadable(path, who, error, ",") from error
@@ -192,8 +215,8 @@ def _read_file(path: Path, who: str, delimiter: str, ids: Iterable[str] | None) 
         text = list(header_types(path, who))[:1] if ids is None else list(ids)
         return table.with_columns(text_ids(table[name]) for name in text if name in table.columns)
     try:
-        if _is_parquet(path):
-            return pl.read_parquet(path, glob=False)
+        if is_parquet(path):
+            return pl.read_parquet(parquet_parts(path) or path, glob=False)
         columns = _csv_columns(path, who, delimiter)
         text = columns[:1] if ids is None else list(ids)
         as_text = dict.fromkeys(text, pl.String)
@@ -279,7 +302,7 @@ class Batches:
         try:
             if is_atomic(self.source):
                 yield from read_blocks(self.source, self.who, wanted)
-            elif _is_parquet(self.source):
+            elif is_parquet(self.source):
                 yield from _collected(scan_parquet(self.source, self.who).select(wanted))
             else:
                 yield from _csv_batches(self.source, self.delimiter, wanted, ids)
@@ -304,7 +327,7 @@ def open_batches(source: Any, who: str, *, delimiter: str = ",") -> Batches:
     path = _existing(Path(source), who)
     if is_atomic(path):
         return Batches(list(header_types(path, who)), True, path, who, delimiter)
-    if _is_parquet(path):
+    if is_parquet(path):
         return Batches(scan_parquet(path, who).collect_schema().names(), False, path, who, delimiter)
     try:
         names = _csv_columns(path, who, delimiter)
