@@ -12,6 +12,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "deconrec"
 
 LADDER: dict[str, float] = {
+    "__main__": 9,
     "cli": 8,
     "report": 7,
     "batch": 7,

@@ -89,6 +89,46 @@ def test_torchrun(tmp_path: Path) -> None:
     same(tmp_path / "one", tmp_path / "two")
 
 
+KILLED = """
+import os, signal, sys
+from deconrec.cli import main
+from deconrec.training.program import Mover
+
+move, steps = Mover.move, 0
+
+def moved(*given):
+    global steps
+    steps += 1
+    if steps == 30 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return move(*given)
+
+Mover.move = moved
+main()
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_starts_again(tmp_path: Path) -> None:
+    """A worker that is killed once: the others are ended by torchrun, and all go on from the checkpoint."""
+    (tmp_path / "killed.py").write_text(KILLED)
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    told = {}
+    for name, program in (("whole", ["-m", "deconrec"]), ("killed", [str(tmp_path / "killed.py")])):
+        out, record = tmp_path / name, str(tmp_path / f"{name}.json")
+        options = ["--out", str(out), "-q", "--checkpoint-every", "1e-9", "--json", record]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(
+            [*run, *program, "fit", METHOD, WORLD, *options], check=True, timeout=300, env=environment
+        )
+        told[name] = json.loads(Path(record).read_text())
+    assert "resumed" not in told["whole"]
+    assert told["killed"]["resumed"] is True
+    assert all(
+        np.array_equal(arrays(tmp_path / "killed")[n], v) for n, v in arrays(tmp_path / "whole").items()
+    )
+
+
 @pytest.mark.slow
 def test_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers of Ray on this machine, of which one is killed once."""

@@ -67,19 +67,24 @@ def fit(
     check_replaceable(out, MARKER)
     check_together(engine, workers)
     settings_of = pairs_of(settings) | ({} if device is None else {"device": device})
-    model = _checked(method, settings_of, together=workers > 1)
-    tracker = open_tracker(track)
+    rank, size = _torchrun()
+    model = _checked(method, settings_of, together=workers > 1 or size > 1)
+    tracker = open_tracker(track if rank == 0 else None)
     how: dict[str, Any] = {"seed": seed, "refit": refit, "diagnose": diagnose}
     how |= {"checkpoint_every": checkpoint_every, "quiet": quiet}
     work = (method, settings_of, data, root, out, how)
     with tracked(
         tracker, f"fit {method}", {"method": method, "data": data, "params": model.describe()}
     ) as run:
+        placed = str(model.get_params().get("device", "cpu"))
         if workers > 1:
-            placed = str(model.get_params().get("device", "cpu"))
             record, history = run_together(_fit, (work,), workers, engine, placed)  # type: ignore[arg-type]  # checked
+        elif size > 1:
+            from deconrec.training.distributed import joined
+
+            record, history = _fit(work, rank, partial(joined, rank, size, device=placed))
         else:
-            record, history = _by_torchrun(work)
+            record, history = _fit(work)
         if not record:  # another rank's
             return
         record = {"method": method} | record
@@ -124,15 +129,11 @@ def _fit(
     return record, list(getattr(model, "history_", ())) if record else []
 
 
-def _by_torchrun(work: tuple[Any, ...]) -> tuple[dict[str, Any], list[dict[str, float]]]:
-    """`_fit`, together with the processes that torchrun started beside this one, if it did."""
+def _torchrun() -> tuple[int, int]:
+    """(rank, size) of this process among those that torchrun started; (0, 1) where it did not."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return _fit(work)
-    from deconrec.training.distributed import joined
-
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    placed = str(_checked(work[0], work[1], together=size > 1).get_params().get("device", "cpu"))
-    return _fit(work, rank, partial(joined, rank, size, device=placed))
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def fit_and_save(

@@ -135,7 +135,7 @@ def _call(collective: Callable[..., Any], *given: Any) -> None:
     try:
         collective(*given)
     except RuntimeError as error:  # what every backend raises when another process is gone
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        said = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
         raise WorkerLost(f"another process of this training went away: {said}") from error
 
 
@@ -151,7 +151,7 @@ def joined(rank: int, size: int, store: Any = None, device: str = "cpu") -> Iter
 
     Parameters
     ----------
-    store: a `torch.distributed` store that all ranks reach; None = as the environment says (torchrun).
+    store: a `torch.distributed` store that all ranks reach; None = torchrun's.
     device: "cuda" = the GPU of this machine whose turn it is, by LOCAL_RANK or the rank.
 
     Raises
@@ -167,6 +167,7 @@ def joined(rank: int, size: int, store: Any = None, device: str = "cpu") -> Iter
         torch.cuda.set_device(local % gpus)
     backend = "cpu:gloo,cuda:nccl" if gpus >= here else "gloo"  # a GPU has room for one rank of NCCL
     try:
+        store = _of_torchrun() if store is None else store
         dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     except RuntimeError as error:
         raise WorkerLost(f"the processes of this training did not find each other: {error}") from error
@@ -176,3 +177,11 @@ def joined(rank: int, size: int, store: Any = None, device: str = "cpu") -> Iter
     finally:
         _CURRENT.reset(token)
         dist.destroy_process_group()
+
+
+def _of_torchrun() -> dist.Store | None:
+    """The store of torchrun; a restart has a part of its own, because addresses of those that are gone stay in it."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    whole = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    return dist.PrefixStore(f"deconrec/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", whole)
