@@ -17,6 +17,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 GUIDES = (
     "diagnose",
     "diagnose-impressions",
+    "cost-model",
     "duality",
     "effects",
     "grounded-gp",

@@ -55,8 +55,12 @@ def learned(folder: Path, case: str, rank: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("size", "cases"),
-    [(2, FAST), pytest.param(3, tuple(together.cases()), marks=pytest.mark.slow)],
-    ids=["two", "three, every method"],
+    [
+        (2, FAST),
+        pytest.param(3, FAST, marks=pytest.mark.slow),
+        pytest.param(2, tuple(together.cases()), marks=pytest.mark.slow),
+    ],
+    ids=["two", "three", "every method"],
 )
 def test_some_are_as_one(size: int, cases: tuple[str, ...], tmp_path: Path) -> None:
     """The same global batches: what is learned differs by the order of sums alone, and on no rank from another's."""
