@@ -321,12 +321,12 @@ def table(m: dict[str, Any]) -> str:
         lines.append(
             f"| {text} | {' | '.join(parts)} |".replace("a item", "an item").replace("a id", "a user or item")
         )
-    pairs, rows = c["pairs"], c["rows"]
+    rows, balance = c["rows"], c["pairs"]["s/parameter"] / c["pairs"]["s/rating"]
     lines += [
         "",
         f"Tables cost a pair method as much as its ratings where `batch` is "
-        f"{pairs['s/parameter'] / pairs['s/rating']:.1%} of the parameters: "
-        f"{rounded(pairs['s/parameter'] / pairs['s/rating'] * (DIM + 1) * (10**6 + ITEMS))} ratings for a million users. "
+        f"{balance:.1%} of the parameters: "
+        f"{rounded(balance * (DIM + 1) * (10**6 + ITEMS))} ratings for a million users. "
         f"The decoder's products of the rows run at {6 * WIDTH / rows['s/cell'] / 1e9:.0f} GFLOP/s, optimiser and "
         "likelihood included.",
         "",
