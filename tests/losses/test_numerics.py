@@ -104,8 +104,8 @@ TABLE: Mapping[Callable[..., Any], Callable[[Case], Any]] = {
         c.logits, c.rows, 5 * torch.ones_like(c.rows.r)
     ),
     elbo.negative_bound: lambda c: (
-        elbo.negative_bound(c.logits.sum(1), c.logits.sum(1) ** 2, 0.2),
-        elbo.negative_bound(c.logits.sum(1), None, 0.2, 1e12 * torch.ones(len(c.rows))),
+        elbo.negative_bound(c.rows, c.logits.sum(1), c.logits.sum(1) ** 2, 0.2),
+        elbo.negative_bound(c.rows, c.logits.sum(1), None, 0.2, 1e12 * torch.ones(len(c.rows))),
     ),
     elbo.annealed: lambda c: [torch.tensor(elbo.annealed(e, over, 0.2)) for e in (0, 3) for over in (0, 5)],
 }
