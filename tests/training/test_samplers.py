@@ -11,7 +11,7 @@ import torch
 from deconrec.checks.fixtures import confounded, rows_world
 from deconrec.nn.mf import MF
 from deconrec.pairs import NO_TABLES, Grid, Pairs, Tables
-from deconrec.training import samplers
+from deconrec.training import program, samplers
 from deconrec.training.program import Bound, Nets, Step, evaluate_step
 from deconrec.training.samplers import Blocks, LazyPairs, Source, UniformPairs, log_pairs, user_rows
 from manual.batches import SHAPE, dense, tiny
@@ -226,7 +226,8 @@ class Counting(MF):
 
 
 @pytest.mark.parametrize("grid_first", [True, False])
-def test_rows_within_a_grid_take_its_answers(grid_first):
+def test_rows_within_a_grid_take_its_answers(grid_first, monkeypatch):
+    monkeypatch.setattr(program, "CHEAPER", 0)
     torch.manual_seed(0)
     nets = Nets(prediction=Counting(*SHAPE, 3))
     first, second = passes(Blocks(4, 3))[0][:2]
@@ -247,14 +248,21 @@ def test_rows_within_a_grid_take_its_answers(grid_first):
             torch.testing.assert_close(a, b)
 
 
-def test_rows_are_looked_up_where_the_grid_is_not_asked_for():
+@pytest.mark.parametrize(("cheaper", "asked"), [(0, "rows"), (1000, "grid")])
+def test_rows_are_looked_up_where_the_grid_is_not_asked_for_and_they_are_few(cheaper, asked, monkeypatch):
+    monkeypatch.setattr(program, "CHEAPER", cheaper)
     nets = Nets(prediction=Counting(*SHAPE, 3))
     nets["prediction"].asked = []
     step = Step(lambda n, b: {"o": b.observed.expect(n.prediction(b.observed))}, updates=("prediction",))
     bound = Bound.of(step, nets)
     for batch in passes(Blocks(4, 3))[0][:2]:
-        evaluate_step(step, nets, batch, bound)
-    assert nets["prediction"].asked == ["rows", "rows"]
+        _, _, gradients = evaluate_step(step, nets, batch, bound)
+        monkeypatch.setattr(program, "CHEAPER", 0 if cheaper else 1000)
+        _, _, others = evaluate_step(step, nets, batch)
+        monkeypatch.setattr(program, "CHEAPER", cheaper)
+        for one, other in zip(gradients, others, strict=True):
+            torch.testing.assert_close(one, other)
+    assert nets["prediction"].asked[::2] == [asked, asked]
 
 
 def test_lazy_pairs_make_their_indices_when_asked():
