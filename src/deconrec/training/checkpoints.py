@@ -81,7 +81,7 @@ class Checkpoint:
             other = ["file, which is damaged"]
         if other:
             warnings.warn(
-                f"the checkpoint '{self.folder}' is of another fit (other {', '.join(other)}); training starts from "
+                f"[CHECKPOINT] '{self.folder}' is of another fit (other {', '.join(other)}); training starts from "
                 "the beginning, and the checkpoint will be replaced.",
                 FitWarning,
                 stacklevel=2,
@@ -145,7 +145,7 @@ class Run:
             about = json.loads(arrays.pop("about").tobytes())
         except (ValueError, KeyError) as error:
             said = (
-                f"the checkpoint '{self.path}' is damaged ({error}); this training starts from the beginning."
+                f"[CHECKPOINT] '{self.path}' is damaged ({error}); this training starts from the beginning."
             )
             warnings.warn(said, FitWarning, stacklevel=2)
             return
