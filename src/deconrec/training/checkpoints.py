@@ -144,10 +144,11 @@ class Run:
             arrays = read_tensors(content)
             about = json.loads(arrays.pop("about").tobytes())
         except (ValueError, KeyError) as error:
-            said = (
-                f"[CHECKPOINT] '{self.path}' is damaged ({error}); this training starts from the beginning."
+            warnings.warn(
+                f"[CHECKPOINT] '{self.path}' is damaged ({error}); this training starts from the beginning.",
+                FitWarning,
+                stacklevel=2,
             )
-            warnings.warn(said, FitWarning, stacklevel=2)
             return
         progress.restore(arrays, about, program)
         self.checkpoint.resumed = True
