@@ -35,7 +35,7 @@ def dense_twin(vae: Any, source: Any, dropout: float) -> Any:
         def forward(self, rows: Any) -> tuple[Any, Any, Any, Any]:
             x = self.drop(self.x[rows.user])  # one mask for both, as in the released code and in ours
             mean, log_std = self.mean(x), self.log_std(x).clamp(-20.0, 2.0)
-            return self.decode(sample(mean, log_std, self.training)), mean, log_std, self.a[rows.user]
+            return self.decode(sample(mean, log_std, self.training, rows)), mean, log_std, self.a[rows.user]
 
     def linear(layer: Any) -> list[Any]:
         both = [nn.Linear(len(layer.items), layer.items.shape[1] // 2) for _ in range(2)]
@@ -88,7 +88,7 @@ def dense_outcome(net: Any, source: Any, dropout: float) -> Any:
         def forward(self, rows: Any, z: Any) -> tuple[Any, Any, Any]:
             x = self.drop(self.input[rows.user])
             mean, log_std = self.mean(x), self.log_std(x).clamp(-20.0, 2.0)
-            code = torch.cat([sample(mean, log_std, self.training), z], 1)
+            code = torch.cat([sample(mean, log_std, self.training, rows), z], 1)
             return self.out(code), kl_to_standard(mean, log_std), self.r[rows.user]
 
     def linear(layer: Any) -> Any:

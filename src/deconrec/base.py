@@ -753,7 +753,7 @@ class Estimator(Parameterised, ABC):
             model = known & (f < 0)
             trained = model & self.covered_users_[np.maximum(c, 0)]
             if trained.all():
-                scores = self._filled(self._block(c[trained]))
+                scores = np.asarray(self._filled(self._block(c[trained])), fallback.dtype)
             else:
                 scores = np.tile(fallback, (len(c), 1))
                 if trained.any():
