@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,15 @@ class Elsewhere:
     seconds: float
     peak_mib: float
     found: dict[str, Any] = field(default_factory=dict)
+
+
+def peak_mib() -> float:
+    """The peak of this process in MiB, whatever the process that started it held."""
+    with suppress(OSError):
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.M)
+        if found:
+            return int(found[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def requirements(name: str) -> Path:

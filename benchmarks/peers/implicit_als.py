@@ -6,11 +6,11 @@ Arguments: the folder of the arrays, factors, users to recommend to.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 
 import numpy as np
+from benchmarks.peer import peak_mib
 from implicit.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
@@ -32,7 +32,7 @@ print(
             "fit": fitted - started,
             "recommend": ended - fitted,
             "lists": len(ids),
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mib": peak_mib(),
         }
     )
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 
 import numpy as np
+from benchmarks.peer import peak_mib
 from implicit.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
@@ -31,7 +31,7 @@ print(
             "seconds": ended - started,
             "lists": len(ids),
             "checksum": float(ids[some < 20].sum()),
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mib": peak_mib(),
         }
     )
 )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 
 import numpy as np
 import pandas as pd
 import torch
+from benchmarks.peer import peak_mib
 from lenskit.als import ImplicitMFScorer
 from lenskit.batch import recommend
 from lenskit.data import from_interactions_df
@@ -40,7 +40,7 @@ print(
             "seconds": passed * total / asked,
             "lists": len(some),
             "checksum": sum(sums),
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mib": peak_mib(),
         }
     )
 )

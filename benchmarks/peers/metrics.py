@@ -6,12 +6,12 @@ Timed is the evaluation alone, twice: ranx compiles itself first, and both are g
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 
 import numpy as np
 import pandas as pd
+from benchmarks.peer import peak_mib
 
 folder, which = sys.argv[1], sys.argv[2]
 user, item, score, true_user, true_item = (
@@ -55,7 +55,7 @@ print(
             "seconds": time.process_time() - started,
             "ndcg": ndcg,
             "recall": recall,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mib": peak_mib(),
         }
     )
 )

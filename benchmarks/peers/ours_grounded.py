@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 
 import numpy as np
 import polars as pl
 import torch
+from benchmarks.peer import peak_mib
 
 import deconrec as dc
 
@@ -33,7 +33,7 @@ print(
             "fit": fitted - started,
             "recommend": ended - fitted,
             "lists": lists["user_id"].n_unique(),
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mib": peak_mib(),
         }
     )
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from itertools import islice
@@ -11,6 +10,7 @@ from itertools import islice
 import numpy as np
 import polars as pl
 import torch
+from benchmarks.peer import peak_mib
 
 import deconrec as dc
 from deconrec.pairs import NO_TABLES
@@ -66,7 +66,7 @@ print(
             "each": each,
             "read": read,
             "ratings": n,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mib": peak_mib(),
         }
     )
 )

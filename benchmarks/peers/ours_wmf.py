@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 
 import numpy as np
 import polars as pl
+from benchmarks.peer import peak_mib
 
 import deconrec as dc
 
@@ -33,7 +33,7 @@ print(
             "seconds": seconds,
             "recall": len(found) / max(len(held), 1),
             "held_out": len(held),
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mib": peak_mib(),
         }
     )
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
 
 import torch
+from benchmarks.peer import peak_mib
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
@@ -51,7 +51,7 @@ print(
         {
             "seconds": time.process_time() - started,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mib": peak_mib(),
         }
     )
 )
