@@ -24,7 +24,7 @@ def sides() -> dict[str, Callable[[], None]]:
         def work() -> None:
             subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
-        work.clock = time.perf_counter  # type: ignore[attr-defined]  # the work is another process's
+        work.clock = time.perf_counter  # the work is another process's
         return work
 
     return {

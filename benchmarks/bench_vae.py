@@ -2,7 +2,7 @@
 
 Ours reads sparse rows, writes the likelihood's gradient down where automatic differentiation keeps several blocks, and
 makes matrix products in bfloat16 where the processor has it. The peer is the same two networks over dense float32
-rows. Two more sides say how far it could go: the matrix products of an epoch alone, at the rate of the processor's
+rows. A further side says how far it could go: the matrix products of an epoch alone, at the rate of the processor's
 best ones (square matrices of 1,024) in the type that ours uses.
 """
 

@@ -597,10 +597,13 @@ class RowEstimator(TorchEstimator):
         self.slope_, self.shift_ = (float(v) for v in state["calibration"])
         x = torch.from_numpy(np.array(state["rows.x"])) if "rows.x" in state else None
         device = torch.device(self.device)
-        names = ("user", "item", "r", "rating", "indptr")
         self.rows_ = Source(
             self.spec_.shape,
-            **{name: np.array(state[f"rows.{name}"]) for name in names},  # type: ignore[arg-type]  # not `ranks`
+            user=np.array(state["rows.user"]),
+            item=np.array(state["rows.item"]),
+            r=np.array(state["rows.r"]),
+            rating=np.array(state["rows.rating"]),
+            indptr=np.array(state["rows.indptr"]),
             unbiased=None,
             tables=Tables(x).to(device),
             device=device,

@@ -75,7 +75,7 @@ def test_of_impressions(tmp_path: Path) -> None:
     ],
 )
 def test_a_part_that_does_not_belong(folder: Path, do: object, says: str) -> None:
-    do(folder)  # type: ignore[operator]
+    do(folder)
     with pytest.raises(DataError, match=says):
         dc.Dataset.from_frames(folder)
 

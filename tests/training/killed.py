@@ -35,7 +35,7 @@ def attempt(out: Path, arguments: list[str], kill: tuple[str, int] | None, count
         count.write_text(str(steps))
         if kill == ("step", steps):
             os.kill(os.getpid(), signal.SIGKILL)
-        return move(mover, *given)  # type: ignore[arg-type]
+        return move(mover, *given)
 
     def synced(file: int) -> None:
         nonlocal writes
@@ -44,8 +44,8 @@ def attempt(out: Path, arguments: list[str], kill: tuple[str, int] | None, count
             os.kill(os.getpid(), signal.SIGKILL)
         sync(file)
 
-    Mover.move, os.fsync = moved, synced  # type: ignore[method-assign, assignment]
-    checkpoints.Checkpoint.due = property(lambda self: steps % EVERY == 0)  # type: ignore[assignment, method-assign]
+    Mover.move, os.fsync = moved, synced
+    checkpoints.Checkpoint.due = property(lambda self: steps % EVERY == 0)
     code = 1
     try:
         code = main([*arguments, "--out", str(out), "--checkpoint-every", "1e-9", "--json", f"{out}.json"])

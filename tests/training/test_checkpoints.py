@@ -65,7 +65,7 @@ def half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write, writes = Checkpoint.write, []
 
     def stops(*given: object) -> None:
-        write(*given)  # type: ignore[arg-type]
+        write(*given)
         writes.append(given)
         if len(writes) == 9:
             raise InterruptedError
@@ -82,7 +82,7 @@ def half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fitted(seed: int = 0, world: int = 0, **given: object) -> dc.MF:
     data, _ = dc.simulate.pairs(n_users=30, n_items=20, seed=world)
-    return dc.MF(epochs=5, batch=16, seed=seed).fit(data, **given)  # type: ignore[arg-type]
+    return dc.MF(epochs=5, batch=16, seed=seed).fit(data, **given)
 
 
 def test_in_python(half_done: Path, tmp_path: Path) -> None:
@@ -107,10 +107,10 @@ def test_of_another_fit(half_done: Path, given: dict[str, object], says: str) ->
     with pytest.warns(
         FitWarning, match=f"is of another fit \\({says}\\); training starts from the beginning"
     ):
-        model = fitted(checkpoint=half_done, **given)  # type: ignore[arg-type]
+        model = fitted(checkpoint=half_done, **given)
     assert model.checkpoint_ is not None
     assert not model.checkpoint_.resumed
-    np.testing.assert_array_equal(model.score(), fitted(**given).score())  # type: ignore[arg-type]
+    np.testing.assert_array_equal(model.score(), fitted(**given).score())
 
 
 def test_of_another_version(half_done: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def dying(data: Dataset, folder: Path, times: int, rank: int, join: Any) -> dict
 
     Each attempt leaves the number of its steps as a line of FOLDER/steps.RANK.
     """
-    Checkpoint.due = property(lambda self: self.writes)  # type: ignore[assignment, method-assign]
+    Checkpoint.due = property(lambda self: self.writes)
     move, told, steps = Mover.move, folder / f"steps.{rank}", 0
     attempts = len(told.read_text().splitlines()) if told.exists() else 0
 
@@ -100,14 +100,14 @@ def dying(data: Dataset, folder: Path, times: int, rank: int, join: Any) -> dict
         steps += 1
         return move(mover, *given)
 
-    Mover.move = moved  # type: ignore[method-assign]
+    Mover.move = moved
     try:
         with join():
             model = make("mf:epochs=3+patience=0+batch=32").fit(data, checkpoint=folder / "kept")
         told.open("a").write(f"{steps}\n")
         return model._state()
     finally:
-        Mover.move = move  # type: ignore[method-assign]
+        Mover.move = move
 
 
 def diverging(rank: int, join: Any) -> None:

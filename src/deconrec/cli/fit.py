@@ -65,7 +65,7 @@ def fit(
     from deconrec.saving import MARKER
 
     check_replaceable(out, MARKER)
-    check_together(engine, workers)
+    chosen = check_together(engine, workers)
     settings_of = pairs_of(settings) | ({} if device is None else {"device": device})
     rank, size = _torchrun()
     model = _checked(method, settings_of, together=workers > 1 or size > 1)
@@ -78,7 +78,7 @@ def fit(
     ) as run:
         placed = str(model.get_params().get("device", "cpu"))
         if workers > 1:
-            record, history = run_together(_fit, (work,), workers, engine, placed)  # type: ignore[arg-type]  # checked
+            record, history = run_together(_fit, (work,), workers, chosen, placed)
         elif size > 1:
             from deconrec.training.distributed import joined
 

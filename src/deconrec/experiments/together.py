@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from deconrec.errors import Error, ParameterError, WorkerLost
 from deconrec.experiments.pool import Job, Workers, processes
@@ -18,8 +18,8 @@ RETRIES = 3  # NOTE attempts beside the first: a process that is lost so often i
 Engine = Literal["torch", "ray"]
 
 
-def check_together(engine: str, workers: int) -> None:
-    """Refuse an engine that there is not.
+def check_together(engine: str, workers: int) -> Engine:
+    """The engine, unless there is no such one.
 
     Raises
     ------
@@ -33,6 +33,7 @@ def check_together(engine: str, workers: int) -> None:
         from deconrec.experiments.engine_ray import import_ray
 
         import_ray()
+    return cast(Engine, engine)
 
 
 def run_together(

@@ -42,7 +42,7 @@ class Ranks:
 
     def sum(self, x: Tensor) -> Tensor:
         """The sum over ranks, differentiable (twice, too)."""
-        total: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]  # torch's
+        total: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]  # torch gives `apply` no types
         return total
 
     def mean(self, gradients: list[Tensor]) -> list[Tensor]:
@@ -127,7 +127,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total: Tensor = _Sum.apply(gradients[0])  # type: ignore[no-untyped-call]  # torch's
+        total: Tensor = _Sum.apply(gradients[0])  # type: ignore[no-untyped-call]  # torch gives `apply` no types
         return total
 
 
